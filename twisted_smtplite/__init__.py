@@ -1,0 +1,7 @@
+"""twisted-smtplite: the SMTP server that people embed.
+
+The names that applications and backends need are in `twisted_smtplite.interfaces` (what to implement), `twisted_smtplite.model` (the values),
+`twisted_smtplite.wire` (the protocol and its factory) and `twisted_smtplite.app` (the service).
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,197 @@
+"""What plugins implement: the contract between the server and everything that is not the server.
+
+Read this file to write a backend. Knows names and promises only. Each method says when it is called, and in which order; all of them are
+called in the reactor's thread. Where a return type is `Answer`, a method may
+
+- accept, by returning None;
+- choose the reply, by returning a `Reply` (4yz and 5yz refuse);
+- refuse, by raising `Refused`;
+- do any of these later, by returning a Deferred or a coroutine.
+
+Any other exception is logged with its traceback, and the client hears ``451 4.3.0`` and no detail. A plain value costs nothing extra; prefer it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from twisted.plugin import IPlugin
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReactorCore
+
+    from .dialogue.extensions import Extension
+    from .model.address import Address
+    from .model.envelope import Envelope, Recipient, SessionInfo
+    from .model.reply import Reply
+
+    Verdict: TypeAlias = Reply | None
+    Answer: TypeAlias = Verdict | Deferred[Verdict] | Coroutine[Any, Any, Verdict]
+    Outcome: TypeAlias = Reply | str | Sequence[Reply | None] | None
+    OutcomeAnswer: TypeAlias = Outcome | Deferred[Outcome] | Coroutine[Any, Any, Outcome]
+    MessageAnswer: TypeAlias = "IMessage | Reply | Deferred[IMessage | Reply] | Coroutine[Any, Any, IMessage | Reply]"
+
+
+class IMessageDelivery(Interface):
+    """Where mail goes: asked about each sender and recipient, then given the message.
+
+    Per transaction the calls come in this order, one at a time, each after the answer to the one before: `validateFrom` once, `validateTo` once
+    for each RCPT, `startMessage` once if a recipient was accepted. One object serves all sessions (see `IMessageDeliveryFactory` for one each).
+    """
+
+    def validateFrom(session: SessionInfo, envelope: Envelope) -> Answer:
+        """MAIL arrived: is this reverse-path welcome? (RFC 5321 3.3)
+
+        Args:
+            session: what is known of the client.
+            envelope: the new transaction; `sender` and the parameters of MAIL are set, `recipients` is empty.
+        """
+
+    def validateTo(session: SessionInfo, envelope: Envelope, recipient: Recipient) -> Answer:
+        """RCPT arrived: is this forward-path welcome? (RFC 5321 3.3)
+
+        Args:
+            session: what is known of the client.
+            envelope: the transaction; `recipients` holds those accepted before this one.
+            recipient: the one in question.
+        """
+
+    def startMessage(session: SessionInfo, envelope: Envelope) -> MessageAnswer:
+        """DATA arrived with at least one recipient: make ready to take the message.
+
+        Returns:
+            An `IMessage`, or a 4yz or 5yz Reply (or raise Refused), or a Deferred or coroutine of these. The client hears 354 when it is there.
+        """
+
+    def receivedHeader(session: SessionInfo, envelope: Envelope) -> bytes | None:
+        """The trace header to put on top of the message (RFC 5321 4.4), called after `startMessage`.
+
+        Returns:
+            Whole header fields that end in CRLF, given to the message as its first chunk; or None for none.
+            `twisted_smtplite.dialogue.trace.receivedField` makes the usual one.
+        """
+
+
+class IMessage(Interface):
+    """One message on its way in. Made by `IMessageDelivery.startMessage`.
+
+    Exactly one of `eomReceived` and `connectionLost` is called, once, and nothing after it.
+    """
+
+    def dataReceived(chunk: bytes) -> Deferred[None] | None:
+        """Takes the next 1 to 65,664 octets of the message: dots un-stuffed, line ends CRLF, the terminator left out.
+
+        Returns:
+            None, or a Deferred: nothing more is read from the client until it fires. When it fails, or when this method raises, the message is
+            refused after its end (`Refused` chooses the reply, else 451) and `connectionLost` is called.
+        """
+
+    def eomReceived() -> OutcomeAnswer:
+        """The message is complete. A success is a promise: the message survives a crash (RFC 5321 6.1).
+
+        Returns:
+            None: accepted. A Reply: accepted or refused with it. A str: accepted, and shown to the client as the queue id. A sequence with a
+            Reply or None for each of `envelope.recipients`, in order: each one's own outcome. Or a Deferred or coroutine of these. When the
+            client leaves meanwhile a Deferred is cancelled; a message that is past stopping may finish.
+            Outcomes of several recipients fold into one reply: if any accepted the message the answer is 250, and the refused ones are logged;
+            if none did, the first 4yz, else the first 5yz.
+        """
+
+    def connectionLost(reason: Exception) -> None:
+        """The message will not be completed: throw away what was begun.
+
+        Args:
+            reason: `Refused` with what the client hears (too large, bare line ends, a failed chunk ...), or how the connection ended.
+        """
+
+
+class IMessageDeliveryFactory(Interface):
+    """For backends that keep something per session: one delivery for each."""
+
+    def getMessageDelivery(session: SessionInfo) -> IMessageDelivery:
+        """A client connected: the delivery for its session, asked for once, before the greeting."""
+
+
+class IVerifyAddress(Interface):
+    """A delivery that also provides this answers VRFY; without it the answer is 252 (RFC 5321 3.5)."""
+
+    def verify(session: SessionInfo, text: str) -> Answer:
+        """VRFY `text` arrived. 250 needs the full mailbox in the text (RFC 5321 3.5.2); None answers 252."""
+
+
+class IExpandList(Interface):
+    """A delivery that also provides this answers EXPN, and EXPN is then advertised; without it the answer is 502 (RFC 5321 3.5)."""
+
+    def expand(session: SessionInfo, text: str) -> Answer:
+        """EXPN `text` arrived: a 250 Reply with one member a line; None answers 252."""
+
+
+class IExtendDialogue(Interface):
+    """A delivery that also provides this adds ESMTP extensions: keywords, with the parameters of MAIL and RCPT that come with them."""
+
+    extensions: Sequence[Extension] = Attribute(  # type: ignore[assignment]
+        "The `twisted_smtplite.dialogue.extensions.Extension` rows. Their parameters appear in `Envelope.parameters`, `Recipient.parameters`."
+    )
+
+
+class IDeliveryPlugin(IPlugin):
+    """How a delivery is found and named on the command line: ``--delivery NAME:ARGUMENT``.
+
+    Offer one as a twisted plugin (an object in a module of ``twisted/plugins/``) or through the entry-point group
+    ``twisted_smtplite.deliveries`` (the entry point names the object or a class without arguments).
+    """
+
+    name: str = Attribute("What stands before the colon: lower case letters, digits, hyphens.")  # type: ignore[assignment]
+    description: str = Attribute("One line for --list-deliveries.")  # type: ignore[assignment]
+    argumentHelp: str = Attribute("What may stand after the colon, a line for each form; empty when it takes none.")  # type: ignore[assignment]
+
+    def makeDelivery(argument: str, reactor: IReactorCore) -> object:
+        """Makes the delivery. Called before the server listens; must not block for long.
+
+        Args:
+            argument: the text after the colon, empty when there was none.
+            reactor: the reactor that the server will run in.
+
+        Returns:
+            An object that provides, or adapts to, `IMessageDelivery` or `IMessageDeliveryFactory`. When it also provides
+            `twisted.application.service.IService` it is started before the server listens and stopped after it.
+
+        Raises:
+            ValueError: the argument cannot be used; its text is the sentence that the user reads.
+        """
+
+
+class ISessionObserver(Interface):
+    """Told what happens, never asked. Must return at once and must not raise."""
+
+    def sessionStarted(session: SessionInfo) -> None:
+        """A client connected and is served."""
+
+    def sessionRefused(peer: str, reply: Reply) -> None:
+        """A connection was turned away with `reply` before a session began (too many connections)."""
+
+    def messageFinished(session: SessionInfo, envelope: Envelope, size: int, reply: Reply, outcomes: Sequence[Reply]) -> None:
+        """A message got its final reply.
+
+        Args:
+            session: the session it came in by.
+            envelope: its envelope, complete.
+            size: octets received, without stuffed dots and terminator.
+            reply: what the client heard.
+            outcomes: one Reply per recipient, in order.
+        """
+
+    def commandRefused(session: SessionInfo, verb: str, argument: Address | None, reply: Reply) -> None:
+        """MAIL, RCPT or DATA was refused by the rules or the delivery. `argument` is the address in question where there is one."""
+
+    def sessionEnded(session: SessionInfo, cause: str, messages: int) -> None:
+        """A session is over.
+
+        Args:
+            session: the session.
+            cause: ``quit``, or in a few words why else (``lost``, ``timeout``, ``too many errors``, ``shutdown`` ...).
+            messages: how many messages were accepted in it.
+        """

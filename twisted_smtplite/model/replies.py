@@ -1,0 +1,91 @@
+"""The catalogue: every reply that smtplite gives by itself. Nobody else formats one.
+
+Knows codes and words (RFC 5321 4.2, RFC 3463, RFC 5248). A constant is a ready value, its octets made once; a function makes one with a name in it.
+"""
+
+from __future__ import annotations
+
+from .reply import Reply
+
+# Positive.
+OK = Reply(250, "2.0.0", "OK")
+SENDER_OK = Reply(250, "2.1.0", "Sender OK")
+RECIPIENT_OK = Reply(250, "2.1.5", "Recipient OK")
+MESSAGE_OK = Reply(250, "2.0.0", "Message accepted")
+START_DATA = Reply(354, None, "Send the message, end it with <CRLF>.<CRLF>")
+GOODBYE = Reply(221, "2.0.0", "Goodbye", closes=True)
+CANNOT_VERIFY = Reply(252, "2.5.0", "Cannot verify the address, but mail for it will be tried")
+
+# Commands: syntax and order.
+UNKNOWN_COMMAND = Reply(500, "5.5.1", "Command not recognized")
+BAD_CHARACTERS = Reply(501, "5.5.2", "Commands are printable text: a control character or bad UTF-8 was found")
+LINE_TOO_LONG = Reply(500, "5.5.2", "Command line too long")
+NO_ARGUMENT_ALLOWED = Reply(501, "5.5.4", "This command takes no argument")
+BAD_SEQUENCE = Reply(503, "5.5.1", "Bad sequence of commands")
+HELO_FIRST = Reply(503, "5.5.1", "Send EHLO or HELO first")
+NESTED_MAIL = Reply(503, "5.5.1", "A transaction is open already: RSET ends it")
+MAIL_FIRST = Reply(503, "5.5.1", "Send MAIL first")
+NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
+EXPN_DISABLED = Reply(502, "5.5.1", "EXPN is not available")
+VRFY_NEEDS_ARGUMENT = Reply(501, "5.5.4", "An address or a name is needed")
+BAD_HELO = Reply(501, None, "A domain name or an address literal is needed")
+
+# Addresses and parameters.
+MAIL_SYNTAX = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
+RCPT_SYNTAX = Reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
+BAD_SENDER = Reply(501, "5.1.7", "Bad sender address syntax")
+BAD_RECIPIENT = Reply(501, "5.1.3", "Bad recipient address syntax")
+SENDER_TOO_LONG = Reply(501, "5.1.7", "Sender address too long")
+RECIPIENT_TOO_LONG = Reply(501, "5.1.3", "Recipient address too long")
+NULL_RECIPIENT = Reply(501, "5.1.3", "The null path cannot receive mail")
+# RFC 6531 3.5: an address that needs SMTPUTF8 which was not asked for.
+SENDER_NEEDS_UTF8 = Reply(550, "5.6.7", "A non-ASCII sender needs SMTPUTF8")
+RECIPIENT_NEEDS_UTF8 = Reply(553, "5.6.7", "A non-ASCII recipient needs SMTPUTF8")
+
+# Limits.
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients: send the rest in another transaction")
+TOO_LARGE_DECLARED = Reply(552, "5.3.4", "Message size exceeds the limit")
+TOO_LARGE = Reply(552, "5.3.4", "Message exceeds the size limit")
+TEXT_LINE_TOO_LONG = Reply(554, "5.6.0", "A line of the message exceeds the limit")
+BARE_LINE_END = Reply(550, "5.6.0", "Bare CR or LF in the message: lines end in CRLF")
+NUL_IN_TEXT = Reply(550, "5.6.0", "NUL in the message")
+MAIL_LOOP = Reply(554, "5.4.6", "Too many hops: the message is looping")
+TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors", closes=True)
+TOO_MANY_COMMANDS = Reply(421, "4.7.0", "Too many commands in one session", closes=True)
+TOO_MANY_TRANSACTIONS = Reply(421, "4.7.0", "Too many transactions in one session", closes=True)
+TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections, try again later", closes=True)
+TOO_MANY_FROM_ADDRESS = Reply(421, "4.7.0", "Too many connections from your address", closes=True)
+TIMEOUT = Reply(421, "4.4.2", "Timeout, closing the connection", closes=True)
+TOO_SLOW = Reply(421, "4.4.2", "Data arrives too slowly, closing the connection", closes=True)
+SESSION_TOO_LONG = Reply(421, "4.4.2", "Session has lasted too long, closing the connection", closes=True)
+SHUTDOWN = Reply(421, "4.3.2", "Service shutting down, closing the connection", closes=True)
+NOT_SMTP = Reply(421, "4.7.0", "This is an SMTP server", closes=True)
+
+# The delivery.
+LOCAL_ERROR = Reply(451, "4.3.0", "Local error in processing, try again later")
+BACKEND_TIMEOUT = Reply(451, "4.3.0", "No answer from the delivery in time, try again later")
+
+
+def greeting(hostname: str) -> Reply:
+    """The 220 that opens a session (RFC 5321 4.2: the name is its first word)."""
+    return Reply(220, None, f"{hostname} ESMTP twisted-smtplite")
+
+
+def accepted(queueId: str) -> Reply:
+    """The message is safe, and known as `queueId`."""
+    return Reply(250, "2.0.0", f"Message accepted as {queueId}")
+
+
+def unknownParameter(keyword: str) -> Reply:
+    """RFC 5321 4.1.1.11: a MAIL or RCPT parameter that no extension here owns."""
+    return Reply(555, "5.5.4", f"Parameter {keyword} is not supported")
+
+
+def badParameter(keyword: str) -> Reply:
+    """A parameter whose value is malformed."""
+    return Reply(501, "5.5.4", f"Bad value for parameter {keyword}")
+
+
+def repeatedParameter(keyword: str) -> Reply:
+    """A parameter that stands twice."""
+    return Reply(501, "5.5.4", f"Parameter {keyword} is given twice")
