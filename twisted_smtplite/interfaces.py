@@ -132,7 +132,7 @@ class IExpandList(Interface):
 class IExtendDialogue(Interface):
     """A delivery that also provides this adds ESMTP extensions: keywords, with the parameters of MAIL and RCPT that come with them."""
 
-    extensions: Sequence[Extension] = Attribute(  # type: ignore[assignment]
+    extensions: Sequence[Extension] = Attribute(
         "The `twisted_smtplite.dialogue.extensions.Extension` rows. Their parameters appear in `Envelope.parameters`, `Recipient.parameters`."
     )
 
@@ -144,9 +144,9 @@ class IDeliveryPlugin(IPlugin):
     ``twisted_smtplite.deliveries`` (the entry point names the object or a class without arguments).
     """
 
-    name: str = Attribute("What stands before the colon: lower case letters, digits, hyphens.")  # type: ignore[assignment]
-    description: str = Attribute("One line for --list-deliveries.")  # type: ignore[assignment]
-    argumentHelp: str = Attribute("What may stand after the colon, a line for each form; empty when it takes none.")  # type: ignore[assignment]
+    name: str = Attribute("What stands before the colon: lower case letters, digits, hyphens.")
+    description: str = Attribute("One line for --list-deliveries.")
+    argumentHelp: str = Attribute("What may stand after the colon, a line for each form; empty when it takes none.")
 
     def makeDelivery(argument: str, reactor: IReactorCore) -> object:
         """Makes the delivery. Called before the server listens; must not block for long.
