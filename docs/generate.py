@@ -1,0 +1,89 @@
+"""Writes the tables of docs/reference that the code already knows: limits, options, and which transcript shows which clause.
+
+`python docs/generate.py` rewrites the pages; `--check` only says which are out of date, and fails if any is. What stands between
+``<!-- generated: NAME -->`` and ``<!-- end -->`` is ours, the rest of a page is not.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+from twisted_smtplite.app.options import Options
+from twisted_smtplite.model.limits import Limits
+
+DOCS = Path(__file__).parent
+TRANSCRIPTS = DOCS.parent / "tests" / "transcripts"
+
+
+def limits() -> str:
+    """One row per field of `Limits` that has an option."""
+    rows = ["| field | option | default | least | unit | what it bounds |", "|---|---|---|---|---|---|"]
+    for row in fields(Limits):
+        if row.metadata:
+            option, unit, meaning, least = (row.metadata[key] for key in ("option", "unit", "meaning", "least"))
+            rows.append(f"| `{row.name}` | `--{option}` | {row.default:,} | {least:,} | {unit} | {meaning} |")
+    return "\n".join(rows)
+
+
+def options() -> str:
+    """What `twistd smtplite --help` prints."""
+    return f"```text\n{Options().getUsage(width=110).strip()}\n```"
+
+
+def clauses() -> str:
+    """One row per section of an RFC that a transcript names in its first remarks, in the order of the RFCs."""
+    shown: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted(TRANSCRIPTS.rglob("*.smtp")):
+        remarks = re.match(r"(#.*\n)*", path.read_text()).group()  # type: ignore[union-attr]
+        for number, sections in re.findall(r"RFC (\d+) ([\dA-Z][\d.]*(?:, [\dA-Z][\d.]*)*)", remarks):
+            for section in sections.split(", "):
+                name = path.relative_to(TRANSCRIPTS).as_posix()
+                link = f"[{name.removesuffix('.smtp')}](../../tests/transcripts/{name})"
+                cites = shown[f"{number} {section.rstrip('.')}"]
+                if link not in cites:
+                    cites.append(link)
+    rows = [f"| RFC {clause} | {', '.join(shown[clause])} |" for clause in sorted(shown, key=clauseOrder)]
+    return "\n".join(["| clause | transcripts |", "|---|---|", *rows])
+
+
+def clauseOrder(clause: str) -> list[tuple[int, str]]:
+    """Sorts ``5321 4.5.2`` before ``5321 4.10``, and appendices last."""
+    return [(int(part), "") if part.isdigit() else (1000, part) for part in re.split("[ .]", clause)]
+
+
+TABLES: dict[str, Callable[[], str]] = {"limits": limits, "options": options, "clauses": clauses}
+
+
+def renew(page: str) -> str:
+    """The text of a page with its generated parts made anew."""
+    return re.sub(
+        r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: found[1] + TABLES[found[2]]() + "\n" + found[3],
+        page,
+        flags=re.DOTALL,
+    )
+
+
+def main() -> int:
+    check = sys.argv[1:] == ["--check"]
+    stale = 0
+    for path in sorted((DOCS / "reference").glob("*.md")):
+        old = path.read_text()
+        new = renew(old)
+        if new == old:
+            continue
+        if check:
+            print(f"{path} is out of date: run python docs/generate.py")
+            stale += 1
+        else:
+            path.write_text(new)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""The documentation is true: its examples run, its tables say what the code says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from docpage import MESSAGE, blocks, send
+
+import twisted_smtplite
+from twisted_smtplite.dialogue.extensions import EXTENSIONS
+from twisted_smtplite.dialogue.session import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(twisted_smtplite.__file__).parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *(page for page in DOCS.rglob("*.md") if "examples" not in page.parts)])
+SCRIPTS = sysconfig.get_path("scripts")
+# A line of a shell example that starts a server, which then runs until the page is done or starts another.
+_SERVER = re.compile(r"(.*&& )?(\S*/)?(twistd -n|twist|python -m twisted_smtplite|smtplite)\b(?!.*--(help|list))")
+_ROW = re.compile(r"^\| *([^|]+?) *\|(?:[^|]*\|)*? *(Yes|Partial|No) *\| *([^|]*?) *\|$", re.MULTILINE)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")
+
+
+def named(pages: list[Path]) -> list[object]:
+    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
+
+
+# -- examples
+
+
+@pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "python")]))
+def test_python_examples_run(page: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:example", ROOT / "tests" / "docpage.py", page],
+        cwd=tmp_path, capture_output=True, text=True, timeout=50,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def freePort() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def waitFor(port: int, server: subprocess.Popen[str]) -> None:
+    """Waits, half a minute at most, until the server listens. To connect and leave is not an event for an SMTP server."""
+    for _ in range(300):
+        if server.poll() is not None:
+            raise AssertionError(f"the server ended with status {server.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+@contextmanager
+def shell(directory: Path) -> Iterator[ShellReader]:
+    reader = ShellReader(directory)
+    try:
+        yield reader
+    finally:
+        reader.stopServer()
+
+
+class ShellReader:
+    """A reader who types a page's commands into a terminal, on another port than 2525."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.server: subprocess.Popen[str] | None = None
+        self.port = freePort()
+
+    def type(self, line: str) -> str:
+        """Runs one command and returns what it printed, or starts the server that it names and waits until that listens."""
+        command = re.sub(r"\b2525\b", str(self.port), line)
+        environment = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"}
+        arguments = ["bash", "-c", f"set -o pipefail; {'exec ' if _SERVER.match(line) and '&&' not in line else ''}{command}"]
+        if _SERVER.match(line):
+            self.stopServer()
+            self.server = subprocess.Popen(arguments, cwd=self.directory, env=environment, text=True, start_new_session=True)
+            waitFor(self.port, self.server)
+            return ""
+        done = subprocess.run(arguments, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=50)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def stopServer(self) -> None:
+        if self.server is not None:
+            os.killpg(self.server.pid, 15)
+            self.server.wait(30)
+            self.server = None
+
+
+def shellLines(page: Path) -> list[str]:
+    """The commands of the ``sh`` blocks of a page; the README's set-up, which takes minutes, left out."""
+    text = "".join(block for _, block in blocks(page, "sh")).replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith(("#", "python3 -m venv"))]
+
+
+@pytest.mark.parametrize("page", named([page for page in PAGES if shellLines(page)]))
+def test_shell_examples_run(page: Path, tmp_path: Path) -> None:
+    lines = shellLines(page)
+    for program in ("swaks", "curl", "msmtp"):
+        if any(line.startswith(program) for line in lines) and shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    if any("docs/" in line for line in lines):
+        shutil.copytree(DOCS, tmp_path / "docs")
+    with shell(tmp_path) as reader:
+        for line in lines:
+            reader.type(line)
+
+
+def setupCommands() -> list[str]:
+    """The commands that README opens with."""
+    return [line for _, block in blocks(ROOT / "README.md", "sh")[:2] for line in block.splitlines()]
+
+
+def test_readme_opens_with_two_commands_and_ci_runs_the_second() -> None:
+    start, check = setupCommands()
+    assert start.endswith("twistd -n smtplite --port 2525")
+    assert check.endswith("-m pytest")
+    ci = ROOT / ".ci" / "run"
+    assert "grep -m1 -E '^python3 .*pytest$' README.md" in ci.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_readme_set_up_works_in_a_fresh_copy(tmp_path: Path) -> None:
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        target = tmp_path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
+    start, check = setupCommands()
+    prepare, _, serve = start.rpartition(" && ")
+    subprocess.run(["bash", "-c", prepare], cwd=tmp_path, check=True, timeout=400)
+    with shell(tmp_path) as reader:
+        reader.type(serve)
+        send(reader.port)
+    (stored,) = (tmp_path / "Maildir" / "new").iterdir()
+    assert stored.read_bytes().endswith(MESSAGE.replace(b"\r\n", b"\n"))
+    # The tests themselves ran already: that they are found, in the environment which the command makes, is enough here.
+    subprocess.run(["bash", "-c", f"{check} --collect-only -q"], cwd=tmp_path, check=True, timeout=400)
+
+
+# -- tables
+
+
+def rows(page: Path) -> dict[str, tuple[str, str]]:
+    """First cell of each row of a Yes / Partial / No table -> (that word, the last cell)."""
+    return {first.strip("`"): (word, last) for first, word, last in _ROW.findall(page.read_text())}
+
+
+SUPPORT = rows(DOCS / "reference" / "rfc-and-extensions.md")
+
+
+def test_every_extension_and_command_is_in_the_table() -> None:
+    names = {extension.keyword for extension in EXTENSIONS} | set(COMMANDS)
+    missing = {name for name in names if SUPPORT.get(name, ("No", ""))[0] == "No"}
+    assert missing == set()
+
+
+def test_what_is_supported_names_the_test_that_shows_it() -> None:
+    for name, (word, shown) in SUPPORT.items():
+        links = _LINK.findall(shown)
+        assert word == "No" or links, f"{name} is {word}, and nothing shows it"
+        for link in links:
+            assert (DOCS / "reference" / link).resolve().is_file(), f"{name}: {link} is not there"
+
+
+def citations() -> list[tuple[str, str]]:
+    """Every ``RFC nnnn`` in the package, with where it stands."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            found += [(f"{path.relative_to(PACKAGE)}:{number}", cited) for cited in re.findall(r"\bRFC[ -]?(\w*)", line)]
+    return found
+
+
+def test_every_cited_rfc_is_in_the_table() -> None:
+    missing = [(where, cited) for where, cited in citations() if SUPPORT.get(f"RFC {cited}", ("No", ""))[0] == "No"]
+    assert missing == []
+
+
+def test_comments_cite_a_section_and_say_why() -> None:
+    form = re.compile(r"# RFC \d{3,4} [\dA-Z][\d.]*(\([\da-z]+\))?((, | and )(RFC \d{3,4} )?[\dA-Z][\d.]*(\([\da-z]+\))?)*[:;] \S")
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if line.lstrip().startswith("# RFC") and form.match(line.lstrip()) is None:
+                wrong.append(f"{path.relative_to(PACKAGE)}:{number}: {line.strip()}")
+    assert wrong == []
+
+
+def test_generated_tables_are_what_the_code_says() -> None:
+    done = subprocess.run([sys.executable, DOCS / "generate.py", "--check"], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", named(PAGES))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    broken = [link for link in _LINK.findall(page.read_text()) if "://" not in link and not (page.parent / link).exists()]
+    assert broken == []
