@@ -1,0 +1,119 @@
+"""Reads the text of a message behind DATA (RFC 5321 4.1.1.4 and 4.5.2), wherever the network cut it.
+
+Knows where the text ends, which dots are not part of it, and what makes it unfit: bare line ends, NUL, too many octets, too long lines, too
+many hops. Must not know where the text goes. Each chunk is looked at by a few searches at the speed of C, at most four octets wait for
+the next one, and the text is never joined.
+"""
+
+from __future__ import annotations
+
+import io
+
+from ..model import replies
+from ..model.limits import BareLineEnds, Limits
+from ..model.reply import Reply
+
+_TERMINATOR = b"\r\n.\r\n"
+# What a chunk may end with that the next one can complete to the terminator, longest first.
+_BEGINNINGS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
+_HOP = b"\r\nreceived:"
+
+
+class BodyReader:
+    """The reader of one message.
+
+    Attributes:
+        size: octets of text so far: CRLF counts as two, removed dots and the terminator do not count (RFC 1870 5).
+        refusal: why the message cannot be accepted, as soon as that is known. The text is then read to its end and given to nobody.
+    """
+
+    __slots__ = ("_atStart", "_headerTail", "_held", "_hops", "_lineLength", "_limits", "_newlines", "refusal", "size")
+
+    def __init__(self, limits: Limits) -> None:
+        self.size = 0
+        self.refusal: Reply | None = None
+        self._limits = limits
+        # The text begins at the start of a line, as if a CRLF stood before it; that one is taken off again.
+        self._held = b"\r\n"
+        self._atStart = True
+        self._newlines = io.IncrementalNewlineDecoder(None, translate=False)
+        self._lineLength = 0
+        self._hops = 0
+        # The end of what has been read of the header section; None behind it.
+        self._headerTail: bytes | None = b""
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Reads the next octets from the client.
+
+        Returns:
+            A piece of text, perhaps empty; and None, or once the terminator is there what stands behind it.
+        """
+        data = self._held + data
+        rest = None
+        dot = data.find(b"\r\n.")
+        stop = data.find(_TERMINATOR, dot) if dot >= 0 else -1
+        if stop >= 0:
+            # RFC 5321 4.1.1.4: the first CRLF of the terminator ends the last line of the text.
+            piece = data[: stop + 2]
+            rest = data[stop + 5 :]
+        else:
+            self._held = next((beginning for beginning in _BEGINNINGS if data.endswith(beginning)), b"")
+            piece = data[: len(data) - len(self._held)]
+        if not piece or self.refusal is not None:
+            return b"", rest
+        # RFC 5321 4.5.2: of a line that begins with a dot, and is not the terminator, the first octet is deleted.
+        if 0 <= dot < (stop if stop >= 0 else len(piece)):
+            piece = piece.replace(b"\r\n.", b"\r\n")
+        self.refusal = self._unfit(piece)
+        if self._limits.bareLineEnds is BareLineEnds.NORMALISE:
+            piece = _normalise(piece)
+        if self._atStart:
+            self._atStart = False
+            piece = piece[2:]
+        self.size += len(piece)
+        if 0 < self._limits.messageSize < self.size and self.refusal is None:
+            self.refusal = replies.TOO_LARGE
+        return (piece, rest) if self.refusal is None else (b"", rest)
+
+    def _unfit(self, piece: bytes) -> Reply | None:
+        """Why the text cannot be accepted with this piece in it, or None."""
+        limits = self._limits
+        if limits.bareLineEnds is BareLineEnds.REFUSE:
+            # RFC 5321 2.3.8: CR and LF only together. The decoder notes each kind of line end that it meets, across pieces; as it is asked not
+            # to translate, it makes nothing new. No piece ends between CR and LF.
+            self._newlines.decode(piece.decode("latin-1"))
+            if self._newlines.newlines not in (None, "\r\n"):
+                return replies.BARE_LINE_END
+            if b"\0" in piece:
+                return replies.NUL_IN_TEXT
+        if limits.textLine and self._hasLongLine(piece, limits.textLine):
+            return replies.TEXT_LINE_TOO_LONG
+        if self._headerTail is not None and self._countHops(piece, self._headerTail) > limits.receivedFields:
+            return replies.MAIL_LOOP
+        return None
+
+    def _hasLongLine(self, piece: bytes, longest: int) -> bool:
+        """True if a line with its CRLF exceeds `longest` octets. Leaps from line end to the last line end within reach, so long text costs little."""
+        start = -self._lineLength
+        while len(piece) - start > longest:
+            end = piece.rfind(b"\n", max(start, 0), start + longest)
+            if end < 0:
+                return True
+            start = end + 1
+        self._lineLength = len(piece) - max(start, piece.rfind(b"\n") + 1 or start)
+        return False
+
+    def _countHops(self, piece: bytes, tail: bytes) -> int:
+        """How many Received fields there have been (RFC 5321 6.3), counted up to the empty line that ends the header section."""
+        header = tail + piece
+        end = header.find(b"\r\n\r\n")
+        self._headerTail = header[1 - len(_HOP) :] if end < 0 else None
+        if end >= 0:
+            header = header[: end + 2]
+        self._hops += header.lower().count(_HOP)
+        return self._hops
+
+
+def _normalise(piece: bytes) -> bytes:
+    """The piece with each bare CR or LF made CRLF, and without NUL."""
+    return piece.replace(b"\0", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")

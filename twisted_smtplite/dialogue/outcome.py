@@ -1,0 +1,42 @@
+"""What became of a message, recipient by recipient, and the one reply that SMTP makes of it.
+
+Knows how outcomes fold (RFC 5321 4.4, 6.1). Must not know how a backend reached them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from ..model import replies
+from ..model.reply import Reply
+
+Outcome: TypeAlias = Reply | str | Sequence[Reply | None] | None
+"""What a backend says of a whole message: see `interfaces.IMessage.eomReceived`."""
+
+
+def perRecipient(outcome: Outcome, recipients: int) -> tuple[Reply, ...]:
+    """One Reply for each recipient, in order.
+
+    Raises:
+        ValueError: a sequence of outcomes is not as long as the list of recipients.
+    """
+    if outcome is None:
+        return (replies.MESSAGE_OK,) * recipients
+    if isinstance(outcome, Reply):
+        return (outcome,) * recipients
+    if isinstance(outcome, str):
+        return (replies.accepted(outcome),) * recipients
+    if len(outcome) != recipients:
+        raise ValueError(f"{len(outcome)} outcomes for {recipients} recipients")
+    return tuple(reply or replies.MESSAGE_OK for reply in outcome)
+
+
+def fold(outcomes: Sequence[Reply]) -> Reply:
+    """The one reply for all recipients: accepted if anybody's was, else the first temporary failure, else the first failure.
+
+    A temporary failure wins over a permanent one because the client tries again for all of them, and nobody is lost.
+    """
+    best = min(outcomes, key=lambda reply: reply.code // 100)
+    # A failure of class 4 sorts before one of class 5, as it should; of equals the first is taken.
+    return best

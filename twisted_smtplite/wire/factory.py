@@ -1,0 +1,204 @@
+"""The server's factory: one for each service, shared by its sessions.
+
+Knows how many sessions there are and may be, what they share, and how they end together. Must not know a backend: the delivery is adapted to
+the interfaces once, here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import Protocol, ServerFactory
+
+from ..dialogue.extensions import EXTENSIONS, Dialect
+from ..interfaces import IExpandList, IExtendDialogue, IMessageDelivery, IMessageDeliveryFactory, ISessionObserver, IVerifyAddress
+from ..model import replies
+from ..model.envelope import SessionInfo
+from ..model.limits import Limits
+from ..model.reply import Reply
+from .server import SMTPServer
+
+
+class Backend(NamedTuple):
+    """A delivery, and what comes with it.
+
+    Attributes:
+        delivery: who is asked, and who takes messages.
+        verifier: who answers VRFY, or None.
+        expander: who answers EXPN, or None.
+        dialect: the limits and extensions of sessions with this delivery.
+    """
+
+    delivery: IMessageDelivery
+    verifier: IVerifyAddress | None
+    expander: IExpandList | None
+    dialect: Dialect
+
+
+class TurnedAway(Protocol):
+    """A connection that is not served: it hears one reply and ends (RFC 5321 3.1)."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def connectionMade(self) -> None:
+        """Says it."""
+        assert self.transport is not None, "a connection has a transport"
+        self.transport.write(self._reply.wire)
+        self.transport.loseConnection()
+
+
+class SMTPServerFactory(ServerFactory):
+    """Makes a session for each connection.
+
+    ``SMTPServerFactory(delivery, reactor)`` is a complete server to listen with on any stream endpoint.
+
+    Attributes:
+        limits: the bounds of all sessions.
+        observer: who is told what happens, or None.
+        reactor: the clock.
+        greeting: the reply that opens each session.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        delivery: object,
+        reactor: IReactorTime,
+        *,
+        hostname: str = "",
+        limits: Limits | None = None,
+        observer: ISessionObserver | None = None,
+    ) -> None:
+        """Args:
+            delivery: provides, or adapts to, `IMessageDelivery` or `IMessageDeliveryFactory`.
+            reactor: the reactor that the server runs in; its clock is used.
+            hostname: what the server calls itself; by default the host's name.
+            limits: the bounds; by default those of `Limits`.
+            observer: told of sessions and messages.
+
+        Raises:
+            TypeError: the delivery neither provides nor adapts to an interface of a delivery.
+        """
+        self.reactor = reactor
+        self.limits = limits or Limits()
+        self.observer = observer
+        self._hostname = hostname or socket.gethostname()
+        self.greeting = replies.greeting(self._hostname)
+        self._sessions: set[SMTPServer] = set()
+        self._perAddress: dict[str, int] = {}
+        self._drained: list[Deferred[None]] = []
+        self._deadline: IDelayedCall | None = None
+        self._draining = False
+        self._idPrefix = f"{int(time.time()):x}{os.getpid():x}{os.urandom(2).hex()}".upper()
+        self._ids = 0
+        self.now = time.time
+        self._deliveries = _providerOf(IMessageDeliveryFactory, delivery)
+        self._backend = None if self._deliveries is not None else self._backendFor(delivery)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        return len(self._sessions)
+
+    def newId(self) -> str:
+        """A name for a session or a transaction: letters and digits, not used before on this host."""
+        self._ids += 1
+        return f"{self._idPrefix}{self._ids:X}"
+
+    def buildProtocol(self, addr: IAddress) -> Protocol:
+        """A session for a new connection, or what turns it away when there are too many (RFC 5321 3.8: 421)."""
+        host = getattr(addr, "host", "")
+        refusal = self._refusalFor(host)
+        if refusal is not None:
+            if self.observer is not None:
+                self.observer.sessionRefused(host, refusal)
+            return TurnedAway(refusal)
+        info = SessionInfo(self.newId(), self._hostname, host, getattr(addr, "port", 0))
+        backend = self._backend
+        if backend is None:
+            assert self._deliveries is not None, "there is a backend for all sessions, or a factory of them"
+            backend = self._backendFor(self._deliveries.getMessageDelivery(info))
+        session = SMTPServer(self, backend, info)
+        self._sessions.add(session)
+        if host:
+            self._perAddress[host] = self._perAddress.get(host, 0) + 1
+        return session
+
+    def sessionOver(self, session: SMTPServer) -> None:
+        """Called by a session whose connection is gone."""
+        self._sessions.discard(session)
+        host = session.info.peerHost
+        if host:
+            self._perAddress[host] -= 1
+            if not self._perAddress[host]:
+                del self._perAddress[host]
+        if self._draining and not self._sessions:
+            self._allGone()
+
+    def drain(self) -> Deferred[None]:
+        """Ends all sessions: idle ones hear 421 now, those with a message in flight when it is answered, and after `Limits.drainTime` the rest is cut off.
+
+        Returns:
+            Fires when no session is left. New connections are turned away meanwhile; who calls this stops listening first.
+        """
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        if not self._draining:
+            self._draining = True
+            for session in list(self._sessions):
+                session.drain()
+        if not self._sessions:
+            self._allGone()
+        elif self._deadline is None:
+            self._deadline = self.reactor.callLater(self.limits.drainTime, self._cutOff)
+        return drained
+
+    def doStart(self) -> None:
+        """Listening begins, perhaps again."""
+        self._draining = False
+        super().doStart()
+
+    def _cutOff(self) -> None:
+        self._deadline = None
+        for session in list(self._sessions):
+            session.cutOff()
+
+    def _allGone(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        drained, self._drained = self._drained, []
+        for waiting in drained:
+            waiting.callback(None)
+
+    def _refusalFor(self, host: str) -> Reply | None:
+        """Why a client at this address is not served, or None."""
+        if self._draining:
+            return replies.SHUTDOWN
+        if 0 < self.limits.connections <= len(self._sessions):
+            return replies.TOO_MANY_CONNECTIONS
+        if host and 0 < self.limits.connectionsPerAddress <= self._perAddress.get(host, 0):
+            return replies.TOO_MANY_FROM_ADDRESS
+        return None
+
+    def _backendFor(self, delivery: object) -> Backend:
+        """Adapts a delivery, once for all sessions that use it."""
+        adapted = _providerOf(IMessageDelivery, delivery)
+        if adapted is None:
+            raise TypeError(f"{delivery!r} neither provides nor adapts to IMessageDelivery or IMessageDeliveryFactory")
+        expander = IExpandList(delivery, None)
+        extended = IExtendDialogue(delivery, None)
+        extensions = (*EXTENSIONS, *extended.extensions) if extended is not None else EXTENSIONS
+        dialect = Dialect(self.limits, extensions, expands=expander is not None)
+        return Backend(adapted, IVerifyAddress(delivery, None), expander, dialect)
+
+
+def _providerOf(interface: type, delivery: object) -> object:
+    return interface(delivery, None)
