@@ -27,7 +27,7 @@ class BodyReader:
         refusal: why the message cannot be accepted, as soon as that is known. The text is then read to its end and given to nobody.
     """
 
-    __slots__ = ("_atStart", "_headerTail", "_held", "_hops", "_lineLength", "_limits", "_newlines", "refusal", "size")
+    __slots__ = ("_atStart", "_headerTail", "_held", "_hops", "_limits", "_lineLength", "_newlines", "refusal", "size")
 
     def __init__(self, limits: Limits) -> None:
         self.size = 0

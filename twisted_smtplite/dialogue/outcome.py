@@ -37,6 +37,5 @@ def fold(outcomes: Sequence[Reply]) -> Reply:
 
     A temporary failure wins over a permanent one because the client tries again for all of them, and nobody is lost.
     """
-    best = min(outcomes, key=lambda reply: reply.code // 100)
-    # A failure of class 4 sorts before one of class 5, as it should; of equals the first is taken.
-    return best
+    # Classes 2, 4, 5 sort as they should win; of equals the first is taken.
+    return min(outcomes, key=lambda reply: reply.code // 100)

@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
 from ..model import replies
-from ..model.envelope import Envelope, Parameter, Recipient, SessionInfo
+from ..model.envelope import Envelope, Recipient, SessionInfo
 from ..model.reply import Reply
 from .extensions import Dialect
 from .grammar import PathError, PathTooLong, parseHeloName, parseParameters, parsePath, parsePostmaster

@@ -99,7 +99,7 @@ class SMTPServerFactory(ServerFactory):
         self._idPrefix = f"{int(time.time()):x}{os.getpid():x}{os.urandom(2).hex()}".upper()
         self._ids = 0
         self.now = time.time
-        self._deliveries = _providerOf(IMessageDeliveryFactory, delivery)
+        self._deliveries: IMessageDeliveryFactory | None = IMessageDeliveryFactory(delivery, None)
         self._backend = None if self._deliveries is not None else self._backendFor(delivery)
 
     @property
@@ -112,7 +112,7 @@ class SMTPServerFactory(ServerFactory):
         self._ids += 1
         return f"{self._idPrefix}{self._ids:X}"
 
-    def buildProtocol(self, addr: IAddress) -> Protocol:
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """A session for a new connection, or what turns it away when there are too many (RFC 5321 3.8: 421)."""
         host = getattr(addr, "host", "")
         refusal = self._refusalFor(host)
@@ -143,7 +143,9 @@ class SMTPServerFactory(ServerFactory):
             self._allGone()
 
     def drain(self) -> Deferred[None]:
-        """Ends all sessions: idle ones hear 421 now, those with a message in flight when it is answered, and after `Limits.drainTime` the rest is cut off.
+        """Ends all sessions: idle ones hear 421 now, those with a message in flight once it is answered.
+
+        After `Limits.drainTime` whoever is left is cut off.
 
         Returns:
             Fires when no session is left. New connections are turned away meanwhile; who calls this stops listening first.
@@ -163,7 +165,7 @@ class SMTPServerFactory(ServerFactory):
     def doStart(self) -> None:
         """Listening begins, perhaps again."""
         self._draining = False
-        super().doStart()
+        super().doStart()  # type: ignore[no-untyped-call]
 
     def _cutOff(self) -> None:
         self._deadline = None
@@ -190,7 +192,7 @@ class SMTPServerFactory(ServerFactory):
 
     def _backendFor(self, delivery: object) -> Backend:
         """Adapts a delivery, once for all sessions that use it."""
-        adapted = _providerOf(IMessageDelivery, delivery)
+        adapted: IMessageDelivery | None = IMessageDelivery(delivery, None)
         if adapted is None:
             raise TypeError(f"{delivery!r} neither provides nor adapts to IMessageDelivery or IMessageDeliveryFactory")
         expander = IExpandList(delivery, None)
@@ -199,6 +201,3 @@ class SMTPServerFactory(ServerFactory):
         dialect = Dialect(self.limits, extensions, expands=expander is not None)
         return Backend(adapted, IVerifyAddress(delivery, None), expander, dialect)
 
-
-def _providerOf(interface: type, delivery: object) -> object:
-    return interface(delivery, None)

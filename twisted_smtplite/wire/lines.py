@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-from twisted.internet.interfaces import IPushProducer, ITransport
+from twisted.internet.interfaces import IPushProducer, ITCPTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -58,7 +58,7 @@ class PatientLineReceiver(LineReceiver):
     def makeConnection(self, transport: ITransport) -> None:
         """Puts the connection under flow control: a peer that does not read what it is sent is not read from either."""
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
-        super().makeConnection(transport)
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
     @property
     def closing(self) -> bool:
@@ -118,7 +118,20 @@ class PatientLineReceiver(LineReceiver):
                 return offset
             self._discarding = True
             self.lineLengthExceeded(b"")
+        # The CR may be half of the line's end.
         return len(data) - 1 if data.endswith(b"\r") else len(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Takes a line without its CRLF."""
+        raise NotImplementedError
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Takes octets in raw mode; ends it by `setLineMode` with what it does not want."""
+        raise NotImplementedError
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Takes notice of an over-long line, once, as soon as it is known to be one; `line` is empty when its end has not come."""
+        raise NotImplementedError
 
     def setLineMode(self, extra: bytes = b"") -> None:
         """Ends raw mode; `extra` is parsed as lines, before anything newer."""
@@ -145,8 +158,13 @@ class PatientLineReceiver(LineReceiver):
         self._holds &= ~_WAITING
         self._goOn()
 
-    def close(self) -> None:
-        """Writes what is gathered, then closes. Nothing more is parsed, whatever the peer has sent or sends."""
+    def close(self, *, linger: bool = False) -> None:
+        """Writes what is gathered, then closes. Nothing more is parsed, whatever the peer has sent or sends.
+
+        Args:
+            linger: only end our side, and let the peer end its own. For a peer that is still sending: input that nobody has read makes the
+                kernel reset the connection, and the last words would be lost.
+        """
         if self._holds & _CLOSING:
             return
         self._holds |= _CLOSING
@@ -154,7 +172,12 @@ class PatientLineReceiver(LineReceiver):
         self.flush()
         # A transport with a producer waits for it before it closes.
         self.transport.unregisterProducer()  # type: ignore[attr-defined]
-        self.transport.loseConnection()
+        if linger and ITCPTransport.providedBy(self.transport):
+            self._reading = True
+            self.transport.resumeProducing()  # type: ignore[attr-defined]
+            self.transport.loseWriteConnection()  # type: ignore[attr-defined]
+        else:
+            self.transport.loseConnection()
 
     def flush(self) -> None:
         """Writes all gathered output at once."""
@@ -174,7 +197,7 @@ class PatientLineReceiver(LineReceiver):
 
     def _adjustReading(self) -> None:
         """Stops reading when what came cannot be parsed yet, so that at most one read waits; starts again when it was."""
-        reading = not (self._holds & _OUTPUT or self._holds & _WAITING and self._unread)
+        reading = not (self._holds & _OUTPUT or (self._holds & _WAITING and self._unread))
         if reading is not self._reading:
             self._reading = reading
             if reading:

@@ -74,7 +74,11 @@ class Patience:
         self._timeout = timeout
         self._reply = reply
         self.since = self.seconds()
-        self._schedule()
+        # Mostly the timer fires before anything of this can be due, and then finds the right time itself.
+        span = min(timeout, self._limits.rateWindow) if self._windowFrom is not None else timeout
+        call = self._call
+        if call is None or 0 < span < call.getTime() - self.since:
+            self._schedule()
 
     def _deadlines(self) -> list[tuple[float, Reply | None]]:
         """When patience runs out, and with which reply; None where it is time to look at the rate."""
@@ -106,13 +110,11 @@ class Patience:
         self._call = None
         now = self.seconds()
         for when, reply in self._deadlines():
-            if when > now:
-                continue
-            if reply is None:
-                reply = self._tooSlow(now)
-            if reply is not None:
-                self._runOut(reply)
-                return
+            if when <= now:
+                due = reply or self._tooSlow(now)
+                if due is not None:
+                    self._runOut(due)
+                    return
         self._schedule()
 
     def _tooSlow(self, now: float) -> Reply | None:

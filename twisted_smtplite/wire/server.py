@@ -6,7 +6,8 @@ because nothing is parsed while a question is open; a plain answer goes through 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
@@ -80,8 +81,8 @@ class SMTPServer(PatientLineReceiver):
         """The client has gone, or the connection was closed: an open message is thrown away, an open question is cancelled."""
         super().connectionLost(reason)
         self._patience.stop()
-        self._abort(reason.value if isinstance(reason.value, Exception) else ConnectionLost())
         self._forget()
+        self._abort(reason.value if isinstance(reason.value, Exception) else ConnectionLost())
         self.factory.sessionOver(self)
         if self._observer is not None:
             self._observer.sessionEnded(self.info, self._cause, self._accepted)
@@ -117,7 +118,7 @@ class SMTPServer(PatientLineReceiver):
             self._cause = _cause(reply)
             self._abort(Refused(reply) if not reply.positive else ConnectionDone())
             self._patience.expectClose()
-            self.close()
+            self.close(linger=not reply.positive)
 
     def _endIfDraining(self) -> None:
         if self._draining and self._body is None and self._pending is None and not self.closing:
@@ -215,7 +216,7 @@ class SMTPServer(PatientLineReceiver):
         if data.startswith(b"\x16"):
             self._cause = "TLS on a plain port"
             self._patience.expectClose()
-            self.close()
+            self.close(linger=True)
         else:
             self.setLineMode(data)
 
@@ -273,8 +274,8 @@ class SMTPServer(PatientLineReceiver):
             return method(*arguments)
         except Refused as refused:
             return refused.reply
-        except Exception:
-            return self._failed(Failure())
+        except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the session goes on
+            return self._failed(Failure())  # type: ignore[no-untyped-call]
 
     def _failed(self, failure: Failure) -> Reply:
         """The reply for a delivery that failed."""
@@ -296,7 +297,10 @@ class SMTPServer(PatientLineReceiver):
             settle: what to do with it.
             late: what to do with it when it comes after the question is forgotten.
         """
-        if isinstance(answer, Coroutine):
+        if answer is None:
+            settle(None)
+            return
+        if isinstance(answer, CoroutineType):
             answer = Deferred.fromCoroutine(answer)
         if not isinstance(answer, Deferred):
             settle(answer)
