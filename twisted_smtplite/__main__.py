@@ -1,0 +1,5 @@
+"""``python -m twisted_smtplite``: the program `smtplite`."""
+
+from .app.cli import main
+
+main()

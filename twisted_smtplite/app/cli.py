@@ -1,0 +1,80 @@
+"""The program ``smtplite``, also ``python -m twisted_smtplite``: the server in the foreground, and room for other commands.
+
+``smtplite OPTIONS`` is short for ``smtplite serve OPTIONS``. A further command is a function and a row of `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from twisted.logger import globalLogBeginner
+from twisted.python import usage
+
+from .log import FORMS, LogStream
+from .options import Options, fail
+from .tap import buildService
+
+
+class _ServeOptions(Options):
+    """The options of the server, with the name of the program in front of them."""
+
+    def getSynopsis(self) -> str:
+        commands = [name for name in COMMANDS if name != "serve"]
+        return "Usage: smtplite [serve] [options]" + "".join(f"\n       smtplite {name} [options]" for name in commands) + "\n"
+
+
+def serve(arguments: Sequence[str]) -> None:
+    """Runs the server until SIGTERM or SIGINT. The log goes to standard output.
+
+    Raises:
+        SystemExit: an option cannot be used.
+    """
+    options = _ServeOptions()
+    try:
+        options.parseOptions(arguments)
+    except usage.UsageError as error:
+        fail(f"{error}; --help shows the options")
+
+    from twisted.internet import reactor as imported
+
+    reactor = cast(Any, imported)
+    stream = LogStream(FORMS[options["log-format"] or "text"](), reactor, sys.stdout)
+    service = buildService(options, reactor, stream)
+    globalLogBeginner.beginLoggingTo([stream], redirectStandardIO=False)
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.addSystemEventTrigger("before", "shutdown", _stopAtOnceNextTime)
+    reactor.run()
+    stream.flush()
+
+
+def _stopAtOnceNextTime() -> None:
+    """While messages in flight finish, a second signal ends the process: what was accepted is safe."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"serve": serve}
+"""The commands by name; each takes the arguments behind it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; the entry point of ``smtplite``.
+
+    Args:
+        arguments: those of the process when left out.
+
+    Raises:
+        SystemExit: the command failed, or has shown what it was asked for.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and not arguments[0].startswith("-"):
+        command = COMMANDS.get(arguments[0])
+        if command is None:
+            fail(f"unknown command {arguments[0]!r}; there is {', '.join(COMMANDS)}")
+        command(arguments[1:])
+    else:
+        serve(arguments)

@@ -1,0 +1,263 @@
+"""The command line of the server: its options in groups, their values checked and named when they are wrong.
+
+Knows what each option means and what its value may be. Must not know how the service is built from them: that is `tap`.
+"""
+
+# Twisted has no types for what is subclassed here.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, ClassVar, NamedTuple, NoReturn
+
+from twisted.python import usage
+
+from twisted import copyright as twistedCopyright
+
+from .. import __version__
+from ..delivery.registry import allDeliveries
+from ..model.limits import BareLineEnds, Limits
+from .log import FORMS
+from .quantity import countText, parseCount, parseSize, parseTime, sizeText, timeText
+
+DEFAULT_PORT = 2525
+DEFAULT_INTERFACE = "127.0.0.1"
+DEFAULT_DELIVERY = "maildir:Maildir"
+
+# RFC 5321 2.3.5, 4.1.3: a domain name, or an address literal.
+_HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[!-Z^-~]+\]")
+
+
+class Row(NamedTuple):
+    """One option as the help shows it.
+
+    Attributes:
+        name: without the dashes.
+        value: what stands for its value; empty for a flag.
+        meaning: what it does.
+    """
+
+    name: str
+    value: str
+    meaning: str
+
+
+class Unit(NamedTuple):
+    """How the values of a `Limits` field are written: the word for them, and both ways between text and number."""
+
+    word: str
+    parse: Callable[[str], float]
+    text: Callable[[float], str]
+
+
+UNITS = {
+    "octets": Unit("SIZE", parseSize, sizeText),
+    "octets/s": Unit("SIZE", parseSize, sizeText),
+    "count": Unit("N", parseCount, countText),
+    "seconds": Unit("TIME", parseTime, timeText),
+}
+LIMITS = tuple(row for row in fields(Limits) if "option" in row.metadata)
+"""The fields of `Limits` that have an option of their own."""
+
+
+def _limitRows(*units: str) -> tuple[Row, ...]:
+    rows = []
+    for limit in LIMITS:
+        what = limit.metadata
+        if what["unit"] in units:
+            unit = UNITS[what["unit"]]
+            least = f"; at least {unit.text(what['least'])}" if what["least"] and "at least" not in what["meaning"] else ""
+            default = f" (default {unit.text(limit.default)}{least})"  # type: ignore[arg-type]
+            rows.append(Row(what["option"], unit.word, what["meaning"] + default))
+    return tuple(rows)
+
+
+GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
+    (
+        "Where to listen",
+        (
+            Row("port", "N", f"TCP port; 0 takes a free one, and the log names it (default {DEFAULT_PORT}, or none when --listen is given)"),
+            Row("interface", "ADDRESS", f"address for --port; 0.0.0.0 or :: means all (default {DEFAULT_INTERFACE}: only this computer)"),
+            Row(
+                "listen",
+                "ENDPOINT",
+                "a server endpoint string of Twisted, such as tcp:25, tcp6:25:interface=\\:\\:1, unix:/run/smtp.sock:mode=660 (660 is the default "
+                "mode) or systemd:domain=INET:name=smtp; may be repeated",
+            ),
+            Row("hostname", "NAME", "name of this server in greeting and trace headers (default the computer's name)"),
+        ),
+    ),
+    (
+        "Where mail goes",
+        (
+            Row("delivery", "NAME:ARGUMENT", f"may be repeated: a message is accepted when every one has it (default {DEFAULT_DELIVERY})"),
+            Row("list-deliveries", "", "show the deliveries that are installed, with their arguments, and exit"),
+        ),
+    ),
+    (
+        "What is accepted",
+        (
+            Row("bare-line-ends", "refuse|normalise", "what to do with a message that holds a CR or LF alone, or a NUL (default refuse)"),
+            Row("lenient-paths", "", "admit MAIL and RCPT without angle brackets, or with spaces behind the colon"),
+        ),
+    ),
+    ("Sizes and counts", _limitRows("octets", "count")),
+    ("Times and rates", _limitRows("seconds", "octets/s")),
+    (
+        "Log",
+        (
+            Row("log-format", "text|json", "form of every line of the log (default text)"),
+            Row("verbose", "", "log what goes over the wire too, without the text of messages and without secrets"),
+        ),
+    ),
+    ("Other", (Row("version", "", "show the version and exit"), Row("help", "", "show this and exit"))),
+)
+
+
+class Options(usage.Options):
+    """Parses the options of ``twistd smtplite``, ``twist smtplite`` and ``smtplite``.
+
+    Attributes:
+        listens: the endpoint strings of ``--listen``.
+        deliveries: the values of ``--delivery``, or the default.
+        limits: the `Limits` that were asked for.
+    """
+
+    optParameters: ClassVar[list[list[object]]] = [
+        [row.name, None, None, row.meaning] for _, rows in GROUPS for row in rows if row.value and row.name not in {"listen", "delivery"}
+    ]
+    optFlags: ClassVar[list[list[object]]] = [["lenient-paths", None, ""], ["verbose", "v", ""]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listens: list[str] = []
+        self.deliveries: list[str] = []
+        self.limits = Limits()
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Adds an endpoint."""
+        self.listens.append(endpoint)
+
+    def opt_delivery(self, delivery: str) -> None:
+        """Adds a delivery."""
+        self.deliveries.append(delivery)
+
+    def opt_list_deliveries(self) -> NoReturn:
+        """Shows the deliveries that are installed, with their arguments."""
+        for plugin in sorted(allDeliveries(), key=lambda plugin: plugin.name):
+            print(f"{plugin.name}: {plugin.description}")
+            for line in plugin.argumentHelp.splitlines():
+                print(f"    {line}")
+        sys.exit(0)
+
+    def opt_version(self) -> NoReturn:
+        """Shows the version."""
+        print(f"twisted-smtplite {__version__} (Twisted {twistedCopyright.version}, Python {platform.python_version()})")
+        sys.exit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """There are none.
+
+        Raises:
+            usage.UsageError: there is one.
+        """
+        if arguments:
+            raise usage.UsageError(f"unexpected argument {arguments[0]!r}")
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parses the command line.
+
+        Raises:
+            usage.UsageError: an option is unknown, or its value is wrong; one sentence.
+            SystemExit: the same as a part of ``twistd`` or ``twist``, which would show a page of help instead of the sentence.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            if self.parent is None:
+                raise
+            fail(f"{error}; --help shows the options")
+
+    def postOptions(self) -> None:
+        """Checks the values and makes `limits`."""
+        if self["interface"] is not None and self["port"] is None and self.listens:
+            raise usage.UsageError("--interface goes with --port: a --listen endpoint names its own interface")
+        if self["port"] is not None:
+            self["port"] = self._value("port", _parsePort)
+        elif not self.listens:
+            self["port"] = DEFAULT_PORT
+        if self["interface"] is None:
+            self["interface"] = DEFAULT_INTERFACE
+        self["hostname"] = "" if self["hostname"] is None else self._value("hostname", _parseHostname)
+        self._choice("log-format", tuple(FORMS))
+        self._choice("bare-line-ends", tuple(choice.value for choice in BareLineEnds))
+        self.deliveries = self.deliveries or [DEFAULT_DELIVERY]
+        self.limits = self._makeLimits()
+
+    def _makeLimits(self) -> Limits:
+        values: dict[str, Any] = {"lenientPaths": bool(self["lenient-paths"])}
+        if self["bare-line-ends"] is not None:
+            values["bareLineEnds"] = BareLineEnds(self["bare-line-ends"])
+        for limit in LIMITS:
+            what = limit.metadata
+            if self[what["option"]] is not None:
+                unit = UNITS[what["unit"]]
+                value = values[limit.name] = self._value(what["option"], unit.parse)
+                if value < what["least"]:
+                    raise usage.UsageError(f"--{what['option']} {self[what['option']]}: it must be at least {unit.text(what['least'])}")
+        return Limits(**values)
+
+    def _value(self, name: str, parse: Callable[[str], Any]) -> Any:
+        try:
+            return parse(self[name])
+        except ValueError as error:
+            raise usage.UsageError(f"--{name} {self[name]}: {error}") from None
+
+    def _choice(self, name: str, choices: Sequence[str]) -> None:
+        if self[name] not in (None, *choices):
+            raise usage.UsageError(f"--{name} {self[name]}: it must be {' or '.join(choices)}")
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The help, in groups."""
+        width = max(60, min(width or shutil.get_terminal_size().columns, 120))
+        lines = ["", *textwrap.wrap("Receives mail by SMTP and stores it: without options on port 2525 of this computer, into ./Maildir.", width), ""]
+        for heading, rows in GROUPS:
+            lines.append(f"{heading}:")
+            for row in rows:
+                lines += _helpLines(row, width)
+            lines.append("")
+        lines += textwrap.wrap("A SIZE is in octets, or has k, M or G behind it; a TIME is in seconds, or has s, m or h behind it.", width)
+        return "\n".join(lines) + "\n"
+
+
+def _helpLines(row: Row, width: int) -> list[str]:
+    option = f"  --{row.name}" + (f" {row.value}" if row.value else "")
+    text = textwrap.wrap(row.meaning, width - 34, break_on_hyphens=False)
+    if len(option) > 32:
+        return [option, *(" " * 34 + line for line in text)]
+    return [f"{option:<34}{text[0]}", *(" " * 34 + line for line in text[1:])]
+
+
+def _parsePort(text: str) -> int:
+    port = parseCount(text)
+    if port > 65535:
+        raise ValueError("a port is at most 65535")
+    return port
+
+
+def _parseHostname(text: str) -> str:
+    if _HOSTNAME.fullmatch(text) is None or len(text) > 255:
+        raise ValueError("a domain name or an address literal such as [192.0.2.1] is needed")
+    return text
+
+
+def fail(sentence: str) -> NoReturn:
+    """Ends the process with status 1 and one sentence on standard error."""
+    sys.exit(f"smtplite: {sentence}")
