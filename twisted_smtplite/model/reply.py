@@ -92,7 +92,8 @@ def _fold(line: str, room: int) -> list[str]:
         else:
             pieces.append(line[:cut])
             line = line[cut + 1 :]
-    pieces.append(line)
+    if line or not pieces:
+        pieces.append(line)
     return pieces
 
 
@@ -111,5 +112,5 @@ class Refused(Exception):
     def __init__(self, reply: Reply) -> None:
         if reply.positive:
             raise ValueError(f"a refusal needs a 4yz or 5yz reply, not {reply}")
-        super().__init__(str(reply))
+        super().__init__(reply)
         self.reply = reply
