@@ -50,7 +50,10 @@ class Address(NamedTuple):
         return (local.lower() if self.isPostmaster else local, self.domain.lower())
 
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Address) else NotImplemented
+        if isinstance(other, Address):
+            return self._key() == other._key()
+        # A plain tuple has another hash, so it must not be equal.
+        return False if isinstance(other, tuple) else NotImplemented
 
     def __ne__(self, other: object) -> bool:
         return not self == other
