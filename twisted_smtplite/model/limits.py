@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from math import inf
 from typing import Any
 
 
@@ -30,10 +31,10 @@ def _limit(default: float, option: str, unit: str, meaning: str, *, least: float
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds of a server. Sizes are octets, waits are seconds; 0 switches a limit off where its `least` is 0.
+    """The bounds of a server. Sizes are octets, waits are seconds; 0 switches a limit off where its meaning says so.
 
     Raises:
-        ValueError: a value is below the least that RFC 5321 4.5.3 (or sense) allows; the text names the field.
+        ValueError: a value is below the least that RFC 5321 4.5.3 (or sense) allows, or not finite; the text names the field.
     """
 
     messageSize: int = _limit(52_428_800, "max-size", "octets", "largest message (RFC 1870); 0: no limit")
@@ -55,6 +56,7 @@ class Limits:
     dataStartTimeout: float = _limit(120, "data-start-timeout", "seconds", "wait for the first octet after 354 (4.5.3.2.4); 0: no limit")
     dataTimeout: float = _limit(180, "data-timeout", "seconds", "wait for the next octet of a message (4.5.3.2.5); 0: no limit")
     backendTimeout: float = _limit(540, "backend-timeout", "seconds", "wait for the delivery's answer before 451 (4.5.3.2.6); 0: no limit")
+    closeTimeout: float = _limit(10, "close-timeout", "seconds", "wait for the client to take the last reply before it is cut off", least=1)
     sessionTime: float = _limit(86_400, "session-time", "seconds", "length of a session; 0: no limit")
     drainTime: float = _limit(30, "drain-time", "seconds", "wait for messages in flight when the server stops")
     minimumRate: float = _limit(16, "min-rate", "octets/s", "slowest message body, over the rate window; 0: no limit")
@@ -68,5 +70,6 @@ class Limits:
     def __post_init__(self) -> None:
         for row in fields(self):
             least = row.metadata.get("least")
-            if least is not None and getattr(self, row.name) < least:
-                raise ValueError(f"{row.name} is {getattr(self, row.name)}: it must be at least {least}")
+            # Written so that a value which is not a number (nan) is refused too, and one that no timer can wait for.
+            if least is not None and not least <= getattr(self, row.name) < inf:
+                raise ValueError(f"{row.name} is {getattr(self, row.name)}: it must be at least {least}, and finite")
