@@ -1,0 +1,73 @@
+"""What backends build on: a delivery that takes everything, and a plugin made of four values.
+
+Knows the contract only, and no backend. Third-party backends are welcome to it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import TYPE_CHECKING, TypeVar
+
+from zope.interface import implementer
+
+from ..dialogue.trace import receivedField
+from ..interfaces import IDeliveryPlugin, IMessageDelivery
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorCore
+
+    from ..interfaces import Answer, MessageAnswer
+    from ..model.envelope import Envelope, Recipient, SessionInfo
+
+T = TypeVar("T")
+
+
+@implementer(IMessageDelivery)
+class AcceptingDelivery(ABC):
+    """Welcomes every sender and recipient and puts the usual Received field on top: a subclass says where the message goes, and no more."""
+
+    def validateFrom(self, session: SessionInfo, envelope: Envelope) -> Answer:
+        """Accepts."""
+        return None
+
+    def validateTo(self, session: SessionInfo, envelope: Envelope, recipient: Recipient) -> Answer:
+        """Accepts."""
+        return None
+
+    @abstractmethod
+    def startMessage(self, session: SessionInfo, envelope: Envelope) -> MessageAnswer:
+        """See `IMessageDelivery.startMessage`."""
+
+    def receivedHeader(self, session: SessionInfo, envelope: Envelope) -> bytes | None:
+        """The usual Received field (RFC 5321 4.4)."""
+        return receivedField(session, envelope)
+
+
+@implementer(IDeliveryPlugin)
+@dataclass(frozen=True)
+class DeliveryPlugin:
+    """A plugin that is nothing but its values.
+
+    Attributes:
+        name: see `IDeliveryPlugin`.
+        description: see `IDeliveryPlugin`.
+        argumentHelp: see `IDeliveryPlugin`.
+        make: called with the argument and the reactor, see `IDeliveryPlugin.makeDelivery`.
+    """
+
+    name: str
+    description: str
+    argumentHelp: str
+    make: Callable[[str, IReactorCore], object]
+
+    def makeDelivery(self, argument: str, reactor: IReactorCore) -> object:
+        """Calls `make`."""
+        return self.make(argument, reactor)
+
+
+async def settled(answer: T | Awaitable[T]) -> T:
+    """The value of an answer that may be a plain value, a Deferred or a coroutine."""
+    return await answer if isawaitable(answer) else answer
