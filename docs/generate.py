@@ -36,24 +36,32 @@ def options() -> str:
 
 
 def clauses() -> str:
-    """One row per section of an RFC that a transcript names in its first remarks, in the order of the RFCs."""
-    shown: defaultdict[str, list[str]] = defaultdict(list)
-    for path in sorted(TRANSCRIPTS.rglob("*.smtp")):
-        remarks = re.match(r"(#.*\n)*", path.read_text()).group()  # type: ignore[union-attr]
-        for number, sections in re.findall(r"RFC (\d+) ([\dA-Z][\d.]*(?:, [\dA-Z][\d.]*)*)", remarks):
-            for section in sections.split(", "):
-                name = path.relative_to(TRANSCRIPTS).as_posix()
-                link = f"[{name.removesuffix('.smtp')}](../../tests/transcripts/{name})"
-                cites = shown[f"{number} {section.rstrip('.')}"]
-                if link not in cites:
-                    cites.append(link)
-    rows = [f"| RFC {clause} | {', '.join(shown[clause])} |" for clause in sorted(shown, key=clauseOrder)]
+    """One row per section of an RFC that a remark of a transcript names (``# RFC 5321 4.5.2: ...``), in the order of the RFCs."""
+    shown: defaultdict[str, set[str]] = defaultdict(set)
+    for path in TRANSCRIPTS.rglob("*.smtp"):
+        name = path.relative_to(TRANSCRIPTS).as_posix()
+        link = f"[{name.removesuffix('.smtp')}](../../tests/transcripts/{name})"
+        for cited in re.findall(r"^# (RFC \d.*?)[:;] ", path.read_text(), re.MULTILINE):
+            for clause in sections(cited):
+                shown[clause].add(link)
+    rows = [f"| RFC {clause} | {', '.join(sorted(shown[clause]))} |" for clause in sorted(shown, key=clauseOrder)]
     return "\n".join(["| clause | transcripts |", "|---|---|", *rows])
+
+
+def sections(cited: str) -> list[str]:
+    """``RFC 5321 4.1.1.4, 2.3.8`` -> ``5321 4.1.1.4`` and ``5321 2.3.8``; ``4.1.1.6 to 4.1.1.9`` stays one."""
+    found, rfc = [], ""
+    for part in cited.split(", "):
+        named = re.fullmatch(r"(?:RFC (\d+) )?(.*)", part)
+        assert named is not None
+        rfc = named[1] or rfc
+        found.append(f"{rfc} {named[2]}")
+    return found
 
 
 def clauseOrder(clause: str) -> list[tuple[int, str]]:
     """Sorts ``5321 4.5.2`` before ``5321 4.10``, and appendices last."""
-    return [(int(part), "") if part.isdigit() else (1000, part) for part in re.split("[ .]", clause)]
+    return [(int(part), "") if part.isdigit() else (1000, part) for part in re.findall(r"\w+", clause)]
 
 
 TABLES: dict[str, Callable[[], str]] = {"limits": limits, "options": options, "clauses": clauses}

@@ -33,9 +33,9 @@ def program(page: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def send(port: int) -> None:
+def send(port: int, host: str = "127.0.0.1") -> None:
     """Sends `MESSAGE` as a stranger's mail program does."""
-    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+    with smtplib.SMTP(host, port, timeout=20) as client:
         refused = client.sendmail("ann@client.test", ["ben@mx.test"], MESSAGE)
     assert refused == {}
 
