@@ -450,7 +450,7 @@ def _verdict(text: str, stage: Stage) -> Verdict:
         return lambda: stage.delivery.waits(float(seconds)).addCallback(lambda _: later())
     if word == "stubborn":
         seconds, _, then = rest.partition(" ")
-        return lambda: _stubborn(stage, float(seconds), _verdict(then, stage))
+        return lambda: Deferred.fromCoroutine(_stubborn(stage, float(seconds), _verdict(then, stage)))
     if word == "breaks":
         failure = Refused(refusal(rest)) if rest else Breakage()
         return lambda: failure
