@@ -1,7 +1,10 @@
 """twisted-smtplite: the SMTP server that people embed.
 
-The names that applications and backends need are in `twisted_smtplite.interfaces` (what to implement), `twisted_smtplite.model` (the values),
+What applications and backends need is in `twisted_smtplite.interfaces` (what to implement), `twisted_smtplite.model` (the values),
 `twisted_smtplite.wire` (the protocol and its factory) and `twisted_smtplite.app` (the service).
 """
+
+# For its effect: deliveries written for twisted.mail adapt to our interfaces wherever they are handed in.
+from .delivery import twistedmail as _twistedmail  # noqa: F401
 
 __version__ = "0.1.0"

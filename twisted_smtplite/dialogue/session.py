@@ -234,11 +234,14 @@ class Session:
         if argument[:3].upper() != "TO:":
             return replies.RCPT_SYNTAX
         try:
-            address, rest = parsePostmaster(argument[3:]) or parsePath(argument[3:], limits)
+            address, rest = parsePath(argument[3:], limits)
         except PathTooLong:
             return replies.RECIPIENT_TOO_LONG
         except PathError:
-            return replies.BAD_RECIPIENT
+            postmaster = parsePostmaster(argument[3:])
+            if postmaster is None:
+                return replies.BAD_RECIPIENT
+            address, rest = postmaster
         if not address.localPart and not address.domain:
             return replies.NULL_RECIPIENT
         parameters = parseParameters(rest) if rest else ()

@@ -128,7 +128,6 @@ class SMTPServer(PatientLineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         """Takes a command."""
-        self._patience.since = self._patience.seconds()
         step = self._session.command(line)
         if isinstance(step, Reply):
             self._hear(step)
@@ -146,21 +145,34 @@ class SMTPServer(PatientLineReceiver):
         self._say(reply)
 
     def _ask(self, question: Question) -> None:
-        """Asks the delivery what the rules leave open."""
+        """Asks the delivery what the rules leave open. Most answers are plain: they take the short way, through no Deferred."""
         backend = self._backend
-        if isinstance(question, AskRecipient):
-            answer = self._call(backend.delivery.validateTo, self.info, question.envelope, question.recipient)
-        elif isinstance(question, AskSender):
-            answer = self._call(backend.delivery.validateFrom, self.info, question.envelope)
-        elif isinstance(question, AskData):
-            answer = self._call(backend.delivery.startMessage, self.info, question.envelope)
-            self._await(answer, self._messageStarted, late=_throwAway)
-            return
-        elif isinstance(question, AskVerify):
-            answer = self._call(backend.verifier.verify, self.info, question.text) if backend.verifier else None
+        info = self.info
+        answer: Any
+        try:
+            if isinstance(question, AskRecipient):
+                answer = backend.delivery.validateTo(info, question.envelope, question.recipient)
+            elif isinstance(question, AskSender):
+                answer = backend.delivery.validateFrom(info, question.envelope)
+            elif isinstance(question, AskData):
+                self._await(self._call(backend.delivery.startMessage, info, question.envelope), self._messageStarted, late=_throwAway)
+                return
+            elif isinstance(question, AskVerify):
+                answer = backend.verifier.verify(info, question.text) if backend.verifier else None
+            else:
+                answer = backend.expander.expand(info, question.text) if backend.expander else None
+        except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the session goes on
+            answer = self._failed(Failure())  # type: ignore[no-untyped-call]
+        if answer is None:
+            self.output.append(self._session.answer(None).wire)
         else:
-            answer = self._call(backend.expander.expand, self.info, question.text) if backend.expander else None
-        self._await(answer, self._answered)
+            self._await(answer, self._answered)
+
+    def flush(self) -> None:
+        """Writes the replies of this read. Where there are any, the client has made progress."""
+        if self.output:
+            self._patience.since = self._patience.seconds()
+            super().flush()
 
     def _answered(self, verdict: object) -> None:
         """The verdict on a sender, a recipient, or what VRFY and EXPN asked."""
@@ -272,8 +284,6 @@ class SMTPServer(PatientLineReceiver):
         """Calls into the delivery. What it raises becomes the reply for the client: nothing comes out of here."""
         try:
             return method(*arguments)
-        except Refused as refused:
-            return refused.reply
         except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the session goes on
             return self._failed(Failure())  # type: ignore[no-untyped-call]
 
