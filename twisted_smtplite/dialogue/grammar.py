@@ -92,8 +92,10 @@ def _checkLengths(path: str, local: str, domain: str, limits: Limits) -> None:
             raise PathTooLong
 
 
-def parsePostmaster(text: str) -> tuple[Address, str] | None:
+def parsePostmaster(text: str, limits: Limits) -> tuple[Address, str] | None:
     """Reads ``<postmaster>`` without a domain, in any case, which only RCPT may name (RFC 5321 4.1.1.3)."""
+    if limits.lenientPaths:
+        text = text.lstrip(" ")
     if text[:12].lower() == "<postmaster>" and text[12:13] in ("", " "):
         return Address(text[1:11], ""), text[13:]
     return None

@@ -238,7 +238,7 @@ class Session:
         except PathTooLong:
             return replies.RECIPIENT_TOO_LONG
         except PathError:
-            postmaster = parsePostmaster(argument[3:])
+            postmaster = parsePostmaster(argument[3:], limits)
             if postmaster is None:
                 return replies.BAD_RECIPIENT
             address, rest = postmaster

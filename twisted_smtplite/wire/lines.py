@@ -175,7 +175,7 @@ class PatientLineReceiver(LineReceiver):
         if linger and ITCPTransport.providedBy(self.transport):
             self._reading = True
             self.transport.resumeProducing()  # type: ignore[attr-defined]
-            self.transport.loseWriteConnection()  # type: ignore[attr-defined]
+            self.transport.loseWriteConnection()
         else:
             self.transport.loseConnection()
 

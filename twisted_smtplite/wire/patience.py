@@ -20,11 +20,10 @@ class Patience:
 
     Attributes:
         since: when the client last made progress, in seconds of the reactor's clock; whoever sees progress sets it to `seconds()`.
-        octets: octets of text in the present window of time; whoever reads text adds to it.
         seconds: the reactor's clock.
     """
 
-    __slots__ = ("_began", "_call", "_limits", "_reactor", "_reply", "_runOut", "_timeout", "_windowFrom", "octets", "seconds", "since")
+    __slots__ = ("_began", "_call", "_limits", "_octets", "_reactor", "_reply", "_runOut", "_textBegun", "_timeout", "_windowFrom", "seconds", "since")
 
     def __init__(self, reactor: IReactorTime, limits: Limits, runOut: Callable[[Reply], None]) -> None:
         """Args:
@@ -40,7 +39,8 @@ class Patience:
         self._timeout = 0.0
         self._reply = replies.TIMEOUT
         self._windowFrom: float | None = None
-        self.octets = 0
+        self._textBegun = False
+        self._octets = 0
         self._call: IDelayedCall | None = None
 
     def expectCommand(self) -> None:
@@ -48,11 +48,25 @@ class Patience:
         self._windowFrom = None
         self._expect(self._limits.commandTimeout, replies.TIMEOUT)
 
-    def expectText(self, *, begun: bool) -> None:
-        """From now on the client is to send text; `begun` when some of it is there. Its rate is measured anew."""
-        self.octets = 0
+    def expectText(self) -> None:
+        """From now on the client is to send text, and has not begun."""
+        self._textBegun = False
+        self._windowFrom = None
+        self._expect(self._limits.dataStartTimeout, replies.TIMEOUT)
+
+    def expectMoreText(self) -> None:
+        """From now on the client is to send the rest of its text. Its rate is measured anew."""
+        self._textBegun = True
+        self._octets = 0
         self._windowFrom = self.seconds() if self._limits.minimumRate else None
-        self._expect(self._limits.dataTimeout if begun else self._limits.dataStartTimeout, replies.TIMEOUT)
+        self._expect(self._limits.dataTimeout, replies.TIMEOUT)
+
+    def textCame(self, octets: int) -> None:
+        """The client has sent some text, and more is to come."""
+        if not self._textBegun:
+            self.expectMoreText()
+        self._octets += octets
+        self.since = self.seconds()
 
     def expectAnswer(self) -> None:
         """From now on it is the backend that is waited for: the client's time stands still."""
@@ -120,6 +134,6 @@ class Patience:
     def _tooSlow(self, now: float) -> Reply | None:
         """Looks at the rate of the window that has passed, and begins the next one."""
         assert self._windowFrom is not None, "there is a deadline for the window only while there is one"
-        octets, self.octets = self.octets, 0
+        octets, self._octets = self._octets, 0
         span, self._windowFrom = now - self._windowFrom, now
         return replies.TOO_SLOW if octets < self._limits.minimumRate * span else None

@@ -193,7 +193,7 @@ class SMTPServer(PatientLineReceiver):
         self._body = BodyReader(self.factory.limits)
         self._complete = False
         self._refusal = None
-        self._patience.expectText(begun=False)
+        self._patience.expectText()
         self.setRawMode()
         envelope = self._session.envelope
         assert envelope is not None, "DATA is asked about only inside a transaction"
@@ -209,13 +209,12 @@ class SMTPServer(PatientLineReceiver):
         if body is None:
             self._firstOctets(data)
             return
-        patience = self._patience
-        patience.since = patience.seconds()
-        patience.octets += len(data)
         chunk, rest = body.feed(data)
         if body.refusal is not None:
             self._abort(Refused(body.refusal))
-        if rest is not None:
+        if rest is None:
+            self._patience.textCame(len(data))
+        else:
             self._complete = True
             self.setLineMode(rest)
         if chunk and self._message is not None:
@@ -337,7 +336,7 @@ class SMTPServer(PatientLineReceiver):
         if self._body is None or self._complete:
             self._patience.expectCommand()
         else:
-            self._patience.expectText(begun=True)
+            self._patience.expectMoreText()
         settle(answer)
         if self._pending is None:
             self._endIfDraining()
