@@ -474,11 +474,11 @@ def refusal(text: str) -> Reply:
     return Reply(int(code), enhanced, words)
 
 
-def raises(error: Exception) -> Verdict:
-    """A verdict that raises."""
+def raises(error: Callable[[], Exception]) -> Verdict:
+    """A verdict that raises a new one of these."""
 
     def verdict() -> Any:
-        raise error
+        raise error()
 
     return verdict
 

@@ -15,7 +15,7 @@ at the start of a line says who speaks:
     S* 250 text   all that is left of a reply; each line is this text
     S.            the server closes
     C.            the client is gone
-    ? verdict     the delivery's next answer, in the order of its questions; without it the answer is yes (see `_verdict`)
+    ? verdict     the delivery's next answer, in the order of its questions; without it the answer is yes (see `verdictFor`)
     @ envelope    the last envelope that was completed: `<sender> [body=..] [size=..] [smtputf8] -> <recipient> <recipient>`
     = text        a message was delivered whole, and this is it; neighbours are one message
     + seconds     time passes
@@ -290,7 +290,7 @@ class Player:
         elif step.mark == "C.":
             stage.leave()
         elif step.mark == "?":
-            stage.delivery.script.append(_verdict(step.text, stage))
+            stage.delivery.script.append(verdictFor(step.text, stage))
         elif step.mark == "@":
             self._check(bool(stage.delivery.envelopes), "no envelope was completed")
             given = describe(stage.delivery.envelopes[-1])
@@ -416,7 +416,7 @@ def _limits(values: list[str]) -> Limits:
     return Limits(**given)
 
 
-def _verdict(text: str, stage: Stage) -> Verdict:
+def verdictFor(text: str, stage: Stage) -> Verdict:
     """What a `?` line means.
 
     ``ok``, a reply (``550 5.1.1 No such user``), ``refuse REPLY`` (raised), ``close REPLY`` (a reply that closes), ``raise`` (any other exception),
@@ -431,26 +431,26 @@ def _verdict(text: str, stage: Stage) -> Verdict:
         reply = refusal(text)
         return lambda: reply
     if word == "refuse":
-        return raises(Refused(refusal(rest)))
+        return raises(lambda: Refused(refusal(rest)))
     if word == "close":
         plain = refusal(rest)
         return lambda: Reply(plain.code, plain.enhanced, plain.text, closes=True)
     if word == "raise":
-        return raises(Breakage())
+        return raises(Breakage)
     if word == "id":
         return lambda: rest
     if word == "each":
-        outcomes = [_verdict(each.strip(), stage)() for each in rest.split("|")]
+        outcomes = [verdictFor(each.strip(), stage)() for each in rest.split("|")]
         return lambda: outcomes
     if word == "never":
         return lambda: stage.delivery.waits(None)
     if word == "wait":
         seconds, _, then = rest.partition(" ")
-        later = _verdict(then, stage)
+        later = verdictFor(then, stage)
         return lambda: stage.delivery.waits(float(seconds)).addCallback(lambda _: later())
     if word == "stubborn":
         seconds, _, then = rest.partition(" ")
-        return lambda: Deferred.fromCoroutine(_stubborn(stage, float(seconds), _verdict(then, stage)))
+        return lambda: Deferred.fromCoroutine(_stubborn(stage, float(seconds), verdictFor(then, stage)))
     if word == "breaks":
         failure = Refused(refusal(rest)) if rest else Breakage()
         return lambda: failure

@@ -1,0 +1,132 @@
+"""Sessions by the thousand, made of real dialogues and broken at random: nothing raises, nothing grows, and each message ends once.
+
+The seed of a failing session is in the failure: `_session(Random(seed))` says it again.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+from stage import Breakage, Refused, Stage, Verdict, assertWellFormed, noFailures, raises, refusal
+from transcript import parse
+from twisted_smtplite.model.limits import BareLineEnds, Limits
+
+sys.path.insert(0, str(Path(__file__).parent / "properties"))
+from scripts import COMMANDS, END_OF_TEXT, ENDS, TEXT, TRANSACTION
+
+_LIMITS = (
+    Limits(),
+    Limits(errors=0),
+    Limits(errors=0, bareLineEnds=BareLineEnds.NORMALISE, lenientPaths=True),
+    Limits(errors=5, messageSize=200, textLine=100, commands=30, transactions=3),
+)
+_VERDICTS: tuple[Verdict, ...] = (
+    *(lambda: None,) * 6,
+    lambda: refusal("550 5.1.1 No"),
+    lambda: refusal("451 4.3.0 Later"),
+    raises(lambda: Refused(refusal("552 5.2.2 Full"))),
+    raises(Breakage),
+)
+# What the client said in the dialogues of the transcripts, by group; very long ones would only take time.
+_SPOKEN = [
+    groups
+    for path in sorted((Path(__file__).parent / "transcripts").glob("*.smtp"))
+    for dialogue in parse(path.read_text(), path)
+    if (groups := [step.data for step in dialogue.steps if step.mark == "C"]) and sum(map(len, groups)) < 3000
+]
+_MAGIC = (b"\r\n", b"\r", b"\n", b".", b"\r\n.\r\n", b"\0", b" ", b"<", b">", b":", b"@", b'"', b"\xff", b"x" * 600, b"\r\n.\r\nNOOP\r\n")
+# One read of the network, and what is never more than a line or a terminator in front of it.
+_MOST_UNREAD = 65_536 + 1024
+
+
+def _mutated(rng: Random, data: bytes) -> bytes:
+    """`data` with a few octets changed, lost, doubled, moved or put in."""
+    for _ in range(rng.choice((0, 0, 1, 2, 5))):
+        start = rng.randrange(len(data) + 1)
+        end = min(len(data), start + rng.choice((1, 1, 2, 8, 40)))
+        kind = rng.randrange(5)
+        if kind == 0:
+            data = data[:start] + data[end:]
+        elif kind == 1:
+            data = data[:start] + data[start:end] * rng.choice((2, 3, 20)) + data[end:]
+        elif kind == 2:
+            data = data[:start] + rng.choice(_MAGIC) + data[start:]
+        elif kind == 3:
+            data = data[:start] + bytes([rng.randrange(256)]) + data[end:]
+        else:
+            data = data[end:] + data[:start]
+    return data
+
+
+def _script(rng: Random) -> bytes:
+    """What a client says in one session."""
+    parts: list[bytes] = []
+    for _ in range(rng.randrange(1, 4)):
+        kind = rng.randrange(4)
+        if kind == 0:
+            parts += rng.choice(_SPOKEN)
+        elif kind == 1:
+            parts += [rng.choice(COMMANDS) + rng.choice(ENDS) for _ in range(rng.randrange(1, 8))]
+        else:
+            parts.append(TRANSACTION)
+            parts += [rng.choice(TEXT) + rng.choice(ENDS) for _ in range(rng.randrange(5))]
+            parts.append(rng.choice(END_OF_TEXT))
+    if rng.random() < 0.2:
+        rng.shuffle(parts)
+    return _mutated(rng, b"".join(parts))
+
+
+def _session(stage: Stage, rng: Random) -> int:
+    """One session. Returns how many messages were completed in it."""
+    data = _script(rng)
+    delivery = stage.delivery
+    delivery.messages.clear()
+    delivery.envelopes.clear()
+    delivery.script.clear()
+    delivery.script.extend(rng.choice(_VERDICTS) for _ in range(rng.choice((0, 0, 2, 5))))
+    stage.connect()
+    transport, protocol = stage.transport, stage.transport.protocol
+    while data and transport.connected:
+        size = rng.choice((1, 7, 60, 1000, 70_000))
+        transport.send(data[:size])
+        data = data[size:]
+        if rng.random() < 0.3:
+            stage.settle()
+        if rng.random() < 0.01:
+            break
+    if rng.random() < 0.9:
+        stage.settle()
+    heard = bytes(transport.written)
+    unread = protocol.clearLineBuffer()  # type: ignore[union-attr]
+    assert len(unread) <= _MOST_UNREAD, f"{len(unread)} octets wait in the server"
+    stage.leave()
+    stage.assertInvariants()
+    assertWellFormed(heard)
+    return sum(message.completed for message in delivery.messages)
+
+
+def _fuzz(sessions: int, seed: int) -> None:
+    completed = 0
+    for start in range(0, sessions, 100):
+        stage = Stage(_LIMITS[start // 100 % len(_LIMITS)], slow=start // 400 % 2 == 1, leaky=start // 800 % 2 == 1)
+        with noFailures(lambda: stage.delivery.breakages):  # noqa: B023 - it is called before the next turn
+            for number in range(start, start + 100):
+                try:
+                    completed += _session(stage, Random(seed + number))
+                except AssertionError as error:
+                    raise AssertionError(f"session {number} of seed {seed}: {error}") from error
+    # Much of what is said is still mail, or this would test nothing but refusals.
+    assert completed > sessions / 4
+
+
+def test_broken_sessions_break_nothing() -> None:
+    _fuzz(800, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_hundred_thousand_broken_sessions_break_nothing() -> None:
+    _fuzz(100_000, 1000)
