@@ -9,9 +9,11 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from threading import RLock
 
 _PIECE = 256 * 1024
 _NAME_MAX = 255
+_makingDirectory = RLock()
 
 
 class Draft:
@@ -79,15 +81,17 @@ def readPieces(fd: int) -> Iterator[bytes]:
 
 def makeDirectory(path: str) -> None:
     """Makes a directory for its owner alone, and those above it, so that they survive a crash. No matter if it exists."""
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        makeDirectory(os.path.dirname(path))
-        makeDirectory(path)
-        return
-    syncDirectory(os.path.dirname(path))
+    # One thread at a time: when another one finds the directory, it is durable.
+    with _makingDirectory:
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            makeDirectory(os.path.dirname(path))
+            makeDirectory(path)
+            return
+        syncDirectory(os.path.dirname(path))
 
 
 def syncDirectory(path: str) -> None:

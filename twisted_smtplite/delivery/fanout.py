@@ -6,7 +6,7 @@ Knows the contract with backends from both sides, because it stands between the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.logger import Logger
@@ -20,6 +20,8 @@ from ..model.reply import Refused, Reply
 from .base import settled
 
 if TYPE_CHECKING:
+    from zope.interface.interface import InterfaceClass
+
     from ..dialogue.extensions import Extension
     from ..interfaces import Answer, Outcome, Verdict
     from ..model.envelope import Envelope, Recipient, SessionInfo
@@ -27,9 +29,8 @@ if TYPE_CHECKING:
 _log = Logger(namespace="smtplite")
 
 
-@implementer(IMessageDeliveryFactory)
 class FanoutDelivery:
-    """Gives every message to several deliveries, in their order.
+    """Gives every message to several deliveries, in their order. Adapts to `IMessageDelivery`, or to `IMessageDeliveryFactory` if a member does.
 
     Senders and recipients are welcome when all say so; the first refusal is the answer, and the rest is not asked. At the end of a message each
     delivery is told when the one before it has finished, so that a message that the first cannot keep is not kept by the second either. What a
@@ -40,46 +41,51 @@ class FanoutDelivery:
     Args:
         members: objects that provide or adapt to `IMessageDelivery` or `IMessageDeliveryFactory`.
 
-    Attributes:
-        extensions: the rows of all members that provide `IExtendDialogue`; then this provides it too.
-
     Raises:
         TypeError: a member does neither.
     """
 
     def __init__(self, members: Iterable[object]) -> None:
-        asGiven = list(members)
-        self._members = [_resolved(member) for member in asGiven]
-        self.extensions: tuple[Extension, ...] = tuple(row for member in asGiven if IExtendDialogue.providedBy(member) for row in member.extensions)
-        if any(IExtendDialogue.providedBy(member) for member in asGiven):
-            alsoProvides(self, IExtendDialogue)
+        resolved = [_resolved(member) for member in members]
         # Without members that want one for each session, all sessions share one.
-        fixed = [member for member in self._members if IMessageDelivery.providedBy(member)]
-        self._shared = _Fanout(fixed) if len(fixed) == len(self._members) else None
+        perSession = any(IMessageDeliveryFactory.providedBy(member) for member in resolved)
+        self._offer: object = _FanoutFactory(resolved) if perSession else _Fanout(resolved)
+
+    def __conform__(self, interface: InterfaceClass) -> object:
+        """What zope.interface asks: this adapts to what it offers, and to all that the offer provides."""
+        return self._offer if interface.providedBy(self._offer) else None
+
+
+def _resolved(member: object) -> Any:
+    """The delivery, or the factory of deliveries, that `member` stands for."""
+    factory = IMessageDeliveryFactory(member, None)
+    return IMessageDelivery(member) if factory is None else factory
+
+
+@implementer(IMessageDeliveryFactory)
+class _FanoutFactory:
+    """Members of which some want one for each session."""
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        self._members = members
 
     def getMessageDelivery(self, session: SessionInfo) -> IMessageDelivery:
         """All members for this session, as one."""
-        if self._shared is not None:
-            return self._shared
-        return _Fanout([_forSession(member, session) for member in self._members])
-
-
-def _resolved(member: object) -> IMessageDelivery | IMessageDeliveryFactory:
-    delivery: IMessageDelivery | None = IMessageDelivery(member, None)
-    return delivery if delivery is not None else IMessageDeliveryFactory(member)
-
-
-def _forSession(member: IMessageDelivery | IMessageDeliveryFactory, session: SessionInfo) -> IMessageDelivery:
-    return member if IMessageDelivery.providedBy(member) else member.getMessageDelivery(session)
+        return _Fanout([member.getMessageDelivery(session) if IMessageDeliveryFactory.providedBy(member) else member for member in self._members])
 
 
 @implementer(IMessageDelivery)
 class _Fanout:
-    """The members of one session, or of all where none keeps anything per session."""
+    """The members of one session, or of all where none keeps anything per session. Provides what else a member provides.
 
-    def __init__(self, members: Sequence[IMessageDelivery]) -> None:
-        self._members = members
-        for interface in (IVerifyAddress, IExpandList):
+    Attributes:
+        extensions: the rows of all members (`IExtendDialogue`).
+    """
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        self._members: Sequence[IMessageDelivery] = members
+        self.extensions: tuple[Extension, ...] = tuple(row for member in members if IExtendDialogue.providedBy(member) for row in member.extensions)
+        for interface in (IVerifyAddress, IExpandList, IExtendDialogue):
             if any(interface.providedBy(member) for member in members):
                 alsoProvides(self, interface)
 

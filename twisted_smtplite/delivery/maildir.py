@@ -311,7 +311,8 @@ def _openSpool(directory: str) -> IO[bytes]:
 
 
 def _makeMaildir(path: str) -> None:
-    for name in ("tmp", "new", "cur"):
+    # In this order: where a file can be made in tmp it can be renamed to new.
+    for name in ("new", "cur", "tmp"):
         makeDirectory(os.path.join(path, name))
 
 

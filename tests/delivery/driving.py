@@ -1,0 +1,56 @@
+"""Drives a delivery as the server does, without a server: what the tests of backends share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from inspect import isawaitable
+from typing import Any
+
+from twisted_smtplite.interfaces import IMessage, IMessageDelivery
+from twisted_smtplite.model.address import Address
+from twisted_smtplite.model.envelope import Envelope, Recipient, SessionInfo
+from twisted_smtplite.model.reply import Reply
+
+CONTENT = b"Subject: Hello\r\n\r\n.one dot\r\n..two\r\n\xff\x00 eight bits\r\n" + b"x" * 5000 + b"\r\n\r\n"
+
+
+def aSession(**changes: Any) -> SessionInfo:
+    info = SessionInfo("S1", "mx.test", "192.0.2.1", 4321, "client.test", extended=True)
+    return replace(info, **changes)
+
+
+def anAddress(text: str) -> Address:
+    local, at, domain = text.rpartition("@")
+    return Address(local, domain) if at else Address(domain, "")
+
+
+def anEnvelope(*recipients: str, sender: str = "ann@client.test") -> Envelope:
+    """An envelope as it is when a message begins."""
+    return Envelope("E1", anAddress(sender), recipients=[Recipient(anAddress(text)) for text in recipients or ("ben@mx.test",)], receivedAt=1e9)
+
+
+async def settle(answer: Any) -> Any:
+    return await answer if isawaitable(answer) else answer
+
+
+async def begin(delivery: object, envelope: Envelope | None = None, session: SessionInfo | None = None) -> IMessage:
+    """Starts a message and gives it its header."""
+    envelope, session = envelope or anEnvelope(), session or aSession()
+    adapted = IMessageDelivery(delivery)
+    message = await settle(adapted.startMessage(session, envelope))
+    assert not isinstance(message, Reply), message
+    header = adapted.receivedHeader(session, envelope)
+    if header:
+        await settle(message.dataReceived(header))
+    return message
+
+
+async def deliver(
+    delivery: object, content: bytes | Iterable[bytes] = CONTENT, envelope: Envelope | None = None, session: SessionInfo | None = None
+) -> Any:
+    """Delivers a whole message, in one chunk or in those given. Returns the outcome."""
+    message = await begin(delivery, envelope, session)
+    for chunk in [content] if isinstance(content, bytes) else content:
+        await settle(message.dataReceived(chunk))
+    return await settle(message.eomReceived())
