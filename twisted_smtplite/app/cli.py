@@ -23,7 +23,7 @@ class _ServeOptions(Options):
 
     def getSynopsis(self) -> str:
         commands = [name for name in COMMANDS if name != "serve"]
-        return "Usage: smtplite [serve] [options]" + "".join(f"\n       smtplite {name} [options]" for name in commands) + "\n"
+        return "Usage: smtplite [serve] [options]" + "".join(f"\n       smtplite {name} [options]" for name in commands)
 
 
 def serve(arguments: Sequence[str]) -> None:

@@ -225,6 +225,7 @@ class LogStream(EventLines):
         super().__init__(form)
         self._reactor = reactor
         self._file = file
+        self._encoding = getattr(file, "encoding", None) or "utf-8"
         self._installed = False
         self._armed = False
         self._lines: list[str] = []
@@ -235,7 +236,8 @@ class LogStream(EventLines):
         self._installed = True
         text = self.form.event(event)
         if text:
-            self._lines.append(text)
+            # What the file cannot hold must not take the lines that wait with it.
+            self._lines.append(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
             self.flush()
 
     def line(self, body: str) -> None:

@@ -148,7 +148,7 @@ def _parseEndpoint(text: str, reactor: IReactorCore) -> IStreamServerEndpoint:
     try:
         return cast(IStreamServerEndpoint, serverFromString(reactor, withSocketMode(text)))
     except Exception as error:  # noqa: BLE001 - the parsers of endpoint strings, plugins among them, raise whatever comes to them
-        fail(f"--listen {text}: {error or type(error).__name__}")
+        fail(f"--listen {text}: this is no server endpoint: {error or type(error).__name__}")
 
 
 def withSocketMode(endpoint: str) -> str:

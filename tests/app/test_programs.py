@@ -1,0 +1,244 @@
+"""The ways to start the server, as processes of their own: they receive a message, stop cleanly, and say in one sentence what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from twisted_smtplite.app.cli import COMMANDS, main
+
+T = TypeVar("T")
+BIN = Path(sys.executable).parent
+WAYS: dict[str, list[str]] = {
+    "twistd": [str(BIN / "twistd"), "-n", "smtplite"],
+    "twist": [str(BIN / "twist"), "--log-format=text", "smtplite"],
+    "smtplite": [str(BIN / "smtplite")],
+    "python -m": [sys.executable, "-m", "twisted_smtplite", "serve"],
+}
+# twistd and twist end by the signal that they got, as a shell expects; smtplite counts a clean stop as success, as a supervisor does.
+STATUS = {"twistd": -signal.SIGTERM, "twist": -signal.SIGTERM, "smtplite": 0, "python -m": 0}
+everyWay = pytest.mark.parametrize("way", WAYS)
+MESSAGE = re.compile(
+    r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[smtplite\] message id=[0-9A-F]+ session=[0-9A-F]+ peer=127\.0\.0\.1:\d+ helo=client\.test"
+    r" protocol=ESMTP from=<a@client\.test> to=<b@mx\.test>,<c@mx\.test> recipients=2 size=21 reply=\"250 2\.0\.0 [^\"]+\"$"
+)
+
+
+class Server:
+    """A server as a process, in a directory of its own."""
+
+    def __init__(self, directory: Path, command: list[str], log: str = "output") -> None:
+        self.directory = directory
+        self._log = directory / log
+        with (directory / "output").open("wb") as output:
+            self.process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT)
+
+    def log(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    def port(self) -> int:
+        return int(self.wait(lambda: re.search(r"Listening on tcp 127\.0\.0\.1:(\d+)", self.log()))[1])
+
+    def wait(self, look: Callable[[], T | None]) -> T:
+        for _ in range(400):
+            found = look()
+            if found:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"it did not come: {self.log()}")
+
+    def send(self) -> None:
+        with smtplib.SMTP("127.0.0.1", self.port(), local_hostname="client.test", timeout=10) as client:
+            client.sendmail("a@client.test", ["b@mx.test", "c@mx.test"], b"Subject: x\r\n\r\nhello\r\n")
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Generator[Callable[..., Server], None, None]:
+    servers: list[Server] = []
+
+    def start(command: list[str], *options: str) -> Server:
+        servers.append(Server(tmp_path, [*command, *options]))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+def messages(maildir: Path) -> list[bytes]:
+    return [path.read_bytes() for path in (maildir / "new").iterdir()]
+
+
+@everyWay
+def test_a_message_is_stored_and_logged_and_the_server_drains_at_sigterm(way: str, start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start(WAYS[way], "--port", "0")
+    port = server.port()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as idle, idle.makefile("rb") as heard:
+        assert heard.readline().startswith(b"220 ")
+        server.send()
+        server.process.send_signal(signal.SIGTERM)
+        assert heard.readline().startswith(b"421 4.3.2 ")
+        assert heard.readline() == b""
+    status = server.process.wait(20)
+    (stored,) = messages(tmp_path / "Maildir")
+    assert stored.endswith(b"Subject: x\n\nhello\n")
+    log = server.log()
+    assert len(MESSAGE.findall(log)) == 1, log
+    assert f" delivers to maildir:Maildir ({tmp_path / 'Maildir'})" in log
+    assert 'cause="Service shutting down, closing the connection" messages=0' in log
+    assert "Traceback" not in log
+    assert status == STATUS[way]
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_in_the_background_the_log_is_twistds_log_file_and_the_directory_is_its_own(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    command = [str(BIN / "twistd"), "--rundir", str(run), "smtplite", "--port", "0", "--listen", "unix:s"]
+    server = Server(tmp_path, command, "twistd.log")
+    assert server.process.wait(20) == 0
+    pid = int((tmp_path / "twistd.pid").read_text())
+    try:
+        server.send()
+        assert (run / "s").stat().st_mode & 0o777 == 0o660
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        server.wait(lambda: not (tmp_path / "twistd.pid").exists())
+    log = server.log()
+    assert len(messages(run / "Maildir")) == 1
+    assert len(MESSAGE.findall(log)) == 1
+    assert (tmp_path / "output").read_text() == ""
+    assert "Server Shut Down." in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("way", ["twistd", "twist", "smtplite"])
+def test_every_line_of_the_log_can_be_json(way: str, start: Callable[..., Server]) -> None:
+    server = start(WAYS[way], "--port", "0", "--log-format", "json", "--delivery", "null", "--verbose")
+    server.wait(lambda: re.search(r"Listening on tcp", server.log()))
+    server.send()
+    server.stop()
+    objects = [json.loads(line) for line in server.log().splitlines()]
+    assert {each["event"] for each in objects} == {"log", "message"}
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ", each["time"]) for each in objects)
+    assert any("message text, 24 octets" in each.get("text", "") for each in objects)
+
+
+def test_with_a_logger_of_ones_own_a_message_is_an_event(start: Callable[..., Server], tmp_path: Path) -> None:
+    (tmp_path / "ours.py").write_text(
+        "import sys\nfrom twisted.logger import FileLogObserver, formatEvent\n"
+        "def make():\n    return FileLogObserver(sys.stdout, lambda event: 'OURS ' + formatEvent(event) + '\\n')\n"
+    )
+    command = ["/usr/bin/env", f"PYTHONPATH={tmp_path}", str(BIN / "twistd"), "-n", "--logger", "ours.make", "smtplite"]
+    server = start(command, "--port", "0", "--delivery", "null")
+    server.send()
+    server.stop()
+    assert re.search(r"(?m)^OURS message id=\S+ session=", server.log())
+
+
+# ---- What is wrong is said in one sentence.
+
+
+@pytest.fixture
+def busy() -> Generator[int, None, None]:
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        port.listen()
+        yield port.getsockname()[1]
+
+
+def complaint(directory: Path, command: list[str]) -> str:
+    """What a program says that must fail with status 1 and without a word on standard output."""
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (1, ""), done
+    return done.stderr
+
+
+@everyWay
+def test_a_busy_port(way: str, busy: int, tmp_path: Path) -> None:
+    assert complaint(tmp_path, [*WAYS[way], "--port", str(busy)]) == f"smtplite: --port {busy} on 127.0.0.1: cannot listen: Address already in use\n"
+
+
+@pytest.mark.parametrize("way", ["twistd", "twist"])
+def test_a_bad_value(way: str, tmp_path: Path) -> None:
+    assert complaint(tmp_path, [*WAYS[way], "--max-size", "big"]) == (
+        "smtplite: --max-size big: a size is a number, with k, M or G behind it or nothing; --help shows the options\n"
+    )
+
+
+def test_a_busy_port_is_told_before_twistd_goes_into_the_background(busy: int, tmp_path: Path) -> None:
+    command = [str(BIN / "twistd"), "smtplite", "--listen", f"tcp:{busy}:interface=127.0.0.1"]
+    assert complaint(tmp_path, command) == f"smtplite: --listen tcp:{busy}:interface=127.0.0.1: cannot listen: Address already in use\n"
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> object:
+    """How `smtplite` ends, run in this process."""
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert capsys.readouterr() == ("", "")
+    return raised.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--delivery", "nosuch:x"], r"--delivery: unknown delivery 'nosuch:x': the known ones are .*maildir.*"),
+        (["--delivery", "maildir:/dev/null"], r"--delivery: delivery 'maildir:/dev/null': /dev/null is not a directory"),
+        (["--listen", "nosuch:1"], r"--listen nosuch:1: this is no server endpoint: Unknown endpoint type: 'nosuch'"),
+        (["--listen", "tcp:x"], r"--listen tcp:x: this is no server endpoint: .*"),
+        (["--listen", "unix:/nonexistent/s"], r"--listen unix:/nonexistent/s: cannot listen: No such file or directory"),
+        (["--listen", "systemd:domain=INET:index=0"], r"--listen systemd:domain=INET:index=0: this is no server endpoint: .*"),
+        (["--interface", "203.0.113.9", "--port", "0"], r"--port 0 on 203\.0\.113\.9: cannot listen: .*"),
+        (["serve", "--port", "x"], r"--port x: a whole number is needed; --help shows the options"),
+        (["nosuch"], r"unknown command 'nosuch'; there is serve"),
+    ],
+)
+def test_what_cannot_be_used(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.fullmatch("smtplite: " + sentence, str(cli(capsys, *arguments)))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--chroot", "/"], "smtplite: twistd --chroot cannot be used: files and ports are opened before the change of root\n"),
+        (["--rundir", "/nonexistent"], "smtplite: twistd --rundir /nonexistent: No such file or directory\n"),
+        (["--logfile", "/nonexistent/log"], "smtplite: twistd --logfile /nonexistent/log: No such file or directory\n"),
+        (["--logfile", "-"], "smtplite: twistd --logfile -: only a server in the foreground (twistd -n) can log to standard output\n"),
+    ],
+)
+def test_what_twistd_cannot_give_us(options: list[str], sentence: str, tmp_path: Path) -> None:
+    assert complaint(tmp_path, [str(BIN / "twistd"), *options, "smtplite", "--port", "0"]) == sentence
+
+
+def test_a_command_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[object] = []
+    monkeypatch.setitem(COMMANDS, "passwd", called.append)
+    main(["passwd", "--file", "x"])
+    assert called == [["--file", "x"]]
+
+
+def test_the_help_of_the_program_names_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(COMMANDS, "passwd", lambda arguments: None)
+    with pytest.raises(SystemExit) as raised:
+        main(["--help"])
+    assert raised.value.code == 0
+    assert capsys.readouterr().out.startswith("Usage: smtplite [serve] [options]\n       smtplite passwd [options]\n\nReceives mail")
