@@ -253,7 +253,7 @@ def test_every_cited_rfc_is_in_the_table() -> None:
 
 
 def test_comments_cite_a_section_and_say_why() -> None:
-    section = r"(?:Appendix )?[\dA-Z][\d.]*(?:\(\w+\))?"
+    section = r"(?:Appendix )?[\dA-Z][\d.]*(?: ?\(\w+\))?"
     form = re.compile(rf"# RFC \d+ {section}(?:(?:, | and | to )(?:RFC \d+ )?{section})*[:;] \S")
     wrong = []
     for path in sorted(PACKAGE.rglob("*.py")):

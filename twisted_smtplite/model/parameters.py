@@ -107,7 +107,7 @@ def _value(segment: _Segment) -> str:
     if quoted := _QUOTED.match(value):
         # Only quotes and backslashes need a backslash before them. Senders that leave it out write "C:\docs\a.txt", and mean it.
         return re.sub(r'\\(["\\])', r"\1", quoted[1])
-    # RFC 2045 5.1 wants quotes around anything but a token. Where they are missing the text is meant as it stands: a parenthesis is no comment.
+    # RFC 2045 5.1: quotes belong around anything but a token. Where they are missing the text is meant as it stands: a parenthesis is no comment.
     return value if _TOKEN.fullmatch(value) else segment.whole.partition("=")[2].strip()
 
 
