@@ -119,7 +119,7 @@ def _fuzz(sessions: int, seed: int) -> None:
                 except AssertionError as error:
                     raise AssertionError(f"session {number} of seed {seed}: {error}") from error
     # Much of what is said is still mail, or this would test nothing but refusals.
-    assert completed > sessions / 4
+    assert completed > sessions / 8
 
 
 def test_broken_sessions_break_nothing() -> None:

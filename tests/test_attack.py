@@ -1,0 +1,329 @@
+"""Hostile clients against a real server in a process of its own: its memory stays flat, and never is a second message made of one.
+
+Memory is the peak of the server's resident set as the kernel counts it (VmHWM), so nothing that was let go of again is missed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+
+MEBI = 2**20
+# Nothing here takes this long; it only keeps a broken test from waiting for ever.
+_PATIENCE = 60.0
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def peak(self) -> int:
+        """The most memory that it ever held, in octets."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        match = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert match
+        return int(match[1]) * 1024
+
+    def connect(self, source: str = "127.0.0.1") -> Client:
+        return Client(socket.create_connection(("127.0.0.1", self.port), _PATIENCE, (source, 0)))
+
+
+class Client:
+    """A client that says what it likes."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._lines = connection.makefile("rb")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self.socket.close()
+
+    def say(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def reply(self) -> bytes:
+        """The last line of the next reply; empty when the server has closed."""
+        while (line := self._lines.readline())[3:4] == b"-":
+            pass
+        return line
+
+    def ask(self, data: bytes) -> bytes:
+        self.say(data)
+        return self.reply()
+
+    def begin(self, recipients: int = 1) -> None:
+        """Up to the 354 of a message."""
+        assert self.reply().startswith(b"220 ")
+        assert self.ask(b"EHLO client.test\r\n").startswith(b"250 ")
+        assert self.ask(b"MAIL FROM:<a@client.test>\r\n").startswith(b"250 ")
+        for _ in range(recipients):
+            assert self.ask(b"RCPT TO:<b@mx.test>\r\n").startswith(b"250 ")
+        assert self.ask(b"DATA\r\n").startswith(b"354 ")
+
+    def isServed(self) -> bool:
+        return self.ask(b"NOOP\r\n").startswith(b"250 ")
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Generator[Server, None, None]:
+    """A server on a free port, with its log in `folder`."""
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twisted_smtplite", "--port", "0", "--hostname", "mx.test", *options], cwd=folder, stdout=output, stderr=output
+        )
+    try:
+        end = time.monotonic() + _PATIENCE
+        while not (match := re.search(rb"127\.0\.0\.1:(\d+)", log.read_bytes())):
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.02)
+        yield Server(process, int(match[1]))
+        assert process.poll() is None or process.returncode == -signal.SIGKILL, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert b"Traceback" not in log.read_bytes(), log.read_text()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that keeps nothing and lets one address connect as often as it likes."""
+    with running(tmp_path, "--delivery", "null", "--max-connections-per-address", "0") as started:
+        # What a first session brings into memory counts for nobody.
+        with started.connect() as client:
+            client.begin()
+            assert client.ask(b"x" * MEBI + b"\r\n.\r\n")[:3] in (b"250", b"554")
+        yield started
+
+
+def test_a_line_without_end_is_answered_once_and_not_kept(server: Server) -> None:
+    before = server.peak()
+    with server.connect() as client:
+        assert client.reply().startswith(b"220 ")
+        for _ in range(64):
+            client.say(b"x" * MEBI)
+        client.say(b"QUIT\r\nNOOP\r\n")
+        assert client.reply().startswith(b"500 5.5.2 ")
+        assert client.reply().startswith(b"250 2.0.0 ")
+    assert server.peak() - before < 4 * MEBI
+
+
+@pytest.mark.parametrize("filler", [b"x", b"\r", b"\n", b"\0", b"\r\n", b"\r\n..", b"\r\n.\r", b"X: y\r\n"], ids=ascii)
+def test_a_text_without_end_is_not_kept(server: Server, filler: bytes) -> None:
+    before = server.peak()
+    with server.connect() as client:
+        client.begin()
+        piece = filler * (MEBI // len(filler))
+        # More than may be stored, with doubled dots not counted.
+        for _ in range(72):
+            client.say(piece)
+        # Too large, an over-long line, or bare line ends: whichever was seen first.
+        assert re.match(rb"55[024] 5\.[36]\.[04] ", client.ask(b"x\r\n.\r\n"))
+        assert client.isServed()
+    assert server.peak() - before < 6 * MEBI
+
+
+def test_recipients_beyond_the_limit_cost_nothing(server: Server) -> None:
+    before = server.peak()
+    with server.connect() as client:
+        assert client.reply().startswith(b"220 ")
+        client.say(b"EHLO client.test\r\nMAIL FROM:<a@client.test>\r\n")
+        sender = threading.Thread(target=client.say, args=(b"RCPT TO:<someone.with.a.long.name@mx.test>\r\n" * 50_000 + b"DATA\r\n",))
+        sender.start()
+        replies = [client.reply()[:9] for _ in range(50_003)]
+        sender.join()
+        assert client.ask(b"text\r\n.\r\n").startswith(b"250 2.0.0 ")
+    assert replies == [b"250 HELP\r", b"250 2.1.0", *[b"250 2.1.5"] * 1000, *[b"452 4.5.3"] * 49_000, b"354 Send "]
+    assert server.peak() - before < 6 * MEBI
+
+
+def _sayUntilStuck(client: Client, data: bytes, most: int) -> int:
+    """Sends `data` again and again until the server reads no more. Returns how many octets went."""
+    client.socket.settimeout(2)
+    gone = 0
+    try:
+        while gone < most:
+            gone += client.socket.send(data)
+    except TimeoutError:
+        return gone
+    raise AssertionError(f"the server reads on after {gone} octets, and nobody reads what it says")
+
+
+def test_a_client_that_never_reads_is_not_read_from(server: Server) -> None:
+    before = server.peak()
+    with ExitStack() as stack:
+        for command in (b"NOOP\r\n", b"EHLO client.test\r\n", b"HELP\r\n", b"VRFY b\r\n"):
+            client = stack.enter_context(server.connect())
+            _sayUntilStuck(client, command * 10_000, 64 * MEBI)
+        with server.connect() as other:
+            other.begin()
+    assert server.peak() - before < 8 * MEBI
+
+
+def test_output_that_nobody_reads_ends_with_the_connection(server: Server) -> None:
+    for _ in range(20):
+        with server.connect() as client:
+            client.say(b"HELP\r\n" * 20_000)
+    with server.connect() as other:
+        other.begin()
+
+
+def _silence(server: Server, sources: Callable[[int], str], count: int) -> None:
+    before = server.peak()
+    with ExitStack() as stack:
+        clients = []
+        for number in range(count):
+            clients.append(stack.enter_context(server.connect(sources(number))))
+            assert clients[-1].reply().startswith(b"220 ")
+        # They say nothing, and somebody else is served all the same.
+        with server.connect("127.0.0.2") as other:
+            other.begin()
+            assert other.ask(b"text\r\n.\r\n").startswith(b"250 ")
+        assert clients[0].isServed() and clients[-1].isServed()
+    assert (server.peak() - before) / count < 12 * 1024
+
+
+def test_a_thousand_clients_that_say_nothing_cost_little(server: Server) -> None:
+    _silence(server, lambda number: "127.0.0.1", 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ten_thousand_clients_that_say_nothing_cost_little(server: Server) -> None:
+    _silence(server, lambda number: f"127.0.{number // 250}.{number % 250 + 1}", 9_000)
+
+
+def test_more_connections_than_allowed_from_one_address_are_turned_away(tmp_path: Path) -> None:
+    with running(tmp_path, "--delivery", "null", "--max-connections-per-address", "3") as server, ExitStack() as stack:
+        for _ in range(3):
+            assert stack.enter_context(server.connect()).reply().startswith(b"220 ")
+        for _ in range(50):
+            with server.connect() as client:
+                assert client.reply().startswith(b"421 4.7.0 ")
+                assert client.reply() == b""
+        with server.connect("127.0.0.2") as other:
+            other.begin()
+
+
+ENDS = (
+    b"\n.\n", b"\r.\r", b"\r\n.\n", b"\n.\r\n", b"\r\n.\r", b"\r.\r\n", b"\r\n.\r\r\n", b"\r\r\n.\r\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\0\n.\r\0\n",
+    b"\n\r.\n\r", b"\r\n\n.\n\n", b"\n\n.\r\n", b"\r\n .\r\n", b"\r\n. \r\n", b"\r\n\t.\r\n", b"\r\n..\r\n", b"\x85.\x85", b"\x0b.\x0b", b"\x0c.\x0c",
+    b"\xe2\x80\xa8.\xe2\x80\xa8", b"\x8d\x8a.\x8d\x8a", b"\r\n.\x8d\x8a", b"\\r\\n.\\r\\n", b"\r\n\xef\xbc\x8e\r\n",
+)  # fmt: skip
+"""What is not the end of a message, and what some program somewhere has taken for one."""
+_SECOND = b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<victim@mx.test>\r\nDATA\r\nSubject: smuggled\r\n\r\nsmuggled\r\n"
+
+
+@pytest.mark.parametrize("mode", ["refuse", "normalise"])
+def test_no_end_of_data_but_the_right_one_lets_a_second_transaction_in(tmp_path: Path, mode: str) -> None:
+    maildir = tmp_path / "mail"
+    with running(tmp_path, "--delivery", f"maildir:{maildir}", "--bare-line-ends", mode) as server:
+        for end in ENDS:
+            for pieces in ([b"first" + end + _SECOND + b".\r\n"], [b"first", end, _SECOND, b".\r\n"], [b"first" + end[:-1], end[-1:] + _SECOND + b".\r\n"]):
+                before = set(maildir.glob("new/*"))
+                with server.connect() as client:
+                    client.begin()
+                    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    for piece in pieces:
+                        client.say(piece)
+                    answer = client.reply()
+                    assert client.ask(b"QUIT\r\n").startswith(b"221 "), f"more than one reply after {end!r}"
+                stored = set(maildir.glob("new/*")) - before
+                bare = not end.strip(b"\r\n") or re.search(rb"\0|(?<!\r)\n|\r(?!\n)", end)
+                assert answer.startswith(b"550 5.6.0 " if mode == "refuse" and bare else b"250 2.0.0 "), f"{end!r}: {answer!r}"
+                assert len(stored) == answer.startswith(b"250"), f"{len(stored)} messages of {end!r}"
+                for path in stored:
+                    content = path.read_bytes()
+                    assert b"Return-Path: <a@client.test>" in content and content.count(b"Return-Path") == 1
+                    assert content.rstrip().endswith(b"smuggled")
+        assert not list(maildir.glob("tmp/*"))
+
+
+class Stream(threading.Thread):
+    """Sends one message after the other until the server dies, and remembers which ones were promised to be safe."""
+
+    def __init__(self, server: Server, name: str, rng: random.Random) -> None:
+        super().__init__()
+        self._server = server
+        self._name = name
+        self._rng = rng
+        self.promised: set[str] = set()
+
+    def run(self) -> None:
+        try:
+            with self._server.connect() as client:
+                client.reply()
+                client.ask(b"EHLO client.test\r\n")
+                for number in range(100_000):
+                    name = f"{self._name}-{number}"
+                    client.say(b"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\nDATA\r\n")
+                    assert [client.reply()[:4] for _ in range(3)] == [b"250 ", b"250 ", b"354 "]
+                    if client.ask(_message(name, self._rng.choice((100, 5_000, 400_000)))).startswith(b"250 "):
+                        self.promised.add(name)
+        except (OSError, AssertionError):
+            return
+
+
+def _message(name: str, size: int) -> bytes:
+    text = b"".join(b"%d of %s\r\n" % (line, name.encode()) for line in range(size // 20))
+    return b"X-Name: %s\r\nX-Digest: %s\r\n\r\n%s.\r\n" % (name.encode(), hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest().encode(), text)
+
+
+def _killAndCount(folder: Path, seed: int) -> int:
+    """Kills a server in the middle of a stream of messages. Returns how many were promised."""
+    folder.mkdir()
+    maildir = folder / "mail"
+    rng = random.Random(seed)
+    enough = rng.randrange(20, 120)
+    with running(folder, "--delivery", f"maildir:{maildir}") as server:
+        streams = [Stream(server, f"s{number}", random.Random(f"{seed} {number}")) for number in range(6)]
+        for stream in streams:
+            stream.start()
+        while sum(len(stream.promised) for stream in streams) < enough:
+            assert any(stream.is_alive() for stream in streams), (folder / "server.log").read_text()
+            time.sleep(rng.random() * 0.01)
+        server.process.kill()
+        for stream in streams:
+            stream.join()
+    stored = set()
+    for path in maildir.glob("new/*"):
+        header, _, text = path.read_bytes().partition(b"\n\n")
+        name, digest = (re.search(rb"^%s: (\S+)$" % field, header, re.MULTILINE) for field in (b"X-Name", b"X-Digest"))
+        assert name and digest, f"{path.name} is not whole"
+        assert hashlib.sha256(text).hexdigest().encode() == digest[1], f"{path.name} is not whole"
+        stored.add(name[1].decode())
+    promised = set().union(*(stream.promised for stream in streams))
+    assert not promised - stored, f"promised and lost: {promised - stored}"
+    return len(promised)
+
+
+def test_what_was_answered_250_survives_a_kill(tmp_path: Path) -> None:
+    assert _killAndCount(tmp_path / "once", 1) >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_was_answered_250_survives_many_kills(tmp_path: Path) -> None:
+    for seed in range(2, 32):
+        _killAndCount(tmp_path / str(seed), seed)
