@@ -6,14 +6,13 @@ bounded, so time and memory are linear in the body. Must not know the fields of 
 
 from __future__ import annotations
 
-import binascii
 import re
 from functools import cached_property
 from typing import NamedTuple
 
 from .headers import Defect, Headers, findEmptyLine
 from .parameters import parseParameters
-from .text import decodeBase64, decodeText, decodeWords
+from .text import decodeBase64, decodeQuotedPrintable, decodeText, decodeWords
 
 # Real messages nest three or four levels deep, and hold some tens of parts.
 _DEPTH_MAX = 20
@@ -27,7 +26,8 @@ _TEXT = "text/plain"
 _DELIMITER_REST = re.compile(rb"(--)?[ \t]*(?:\r?\n|\Z)")
 # RFC 2045 5.1: type "/" subtype.
 _CONTENT_TYPE = re.compile(r"[!#-'*+.0-9^-~-]+/[!#-'*+.0-9^-~-]+")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Control characters, and those that turn the direction of text, with which "a\u202efdp.exe" shows as "aexe.pdf".
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Part:
@@ -100,7 +100,7 @@ class Part:
         if encoding == "base64":
             return decodeBase64(self.raw)
         if encoding == "quoted-printable":
-            return binascii.a2b_qp(self.raw)
+            return decodeQuotedPrintable(self.raw)
         return self.raw
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Octets of a message made text, whatever they are: charsets, encoded words (RFC 2047), base64 (RFC 2045 6.8).
+"""Octets of a message made text, whatever they are: charsets, encoded words (RFC 2047), transfer encodings (RFC 2045 6).
 
 Knows how senders label text, rightly and wrongly. Nothing here raises, and all of it takes time and memory linear in its input. Must not know
 which field or part the octets come from.
@@ -21,6 +21,8 @@ _NAME_BREAKS = re.compile(r"[^a-z0-9.]+")
 _WORD_START = re.compile(r"=\?([^?\s]+)\?([BbQq])\?")
 _LINE_BREAKS = re.compile(r"[\r\n]+")
 
+# Looks at each run of white space from its beginning only, or a long one inside a line would take quadratic time.
+_TRAILING_SPACE = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n|\Z)")
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _NOT_BASE64 = bytes(set(range(256)) - set(_BASE64 + b"="))
 
@@ -70,8 +72,14 @@ def decodeWords(text: str) -> str:
     return _LINE_BREAKS.sub(" ", "".join(pieces))
 
 
+def decodeQuotedPrintable(octets: bytes) -> bytes:
+    """The octets that quoted-printable stands for (RFC 2045 6.7); what is no code in it stays as it is."""
+    # RFC 2045 6.7 (3): white space at the end of a line was added on the way.
+    return binascii.a2b_qp(_TRAILING_SPACE.sub(b"", octets))
+
+
 def decodeBase64(octets: bytes) -> bytes:
-    """The octets that base64 stands for: characters outside its alphabet are skipped, padding ends it and may be missing."""
+    """The octets that base64 stands for: characters outside its alphabet are skipped, padding ends it and may be missing (RFC 2045 6.8)."""
     digits = octets.translate(None, _NOT_BASE64).partition(b"=")[0]
     if len(digits) % 4 == 1:  # six bits make no octet
         digits = digits[:-1]
