@@ -216,19 +216,6 @@ def test_what_cannot_be_used(arguments: list[str], sentence: str, capsys: pytest
     assert re.fullmatch("smtplite: " + sentence, str(cli(capsys, *arguments)))
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--chroot", "/"], "smtplite: twistd --chroot cannot be used: files and ports are opened before the change of root\n"),
-        (["--rundir", "/nonexistent"], "smtplite: twistd --rundir /nonexistent: No such file or directory\n"),
-        (["--logfile", "/nonexistent/log"], "smtplite: twistd --logfile /nonexistent/log: No such file or directory\n"),
-        (["--logfile", "-"], "smtplite: twistd --logfile -: only a server in the foreground (twistd -n) can log to standard output\n"),
-    ],
-)
-def test_what_twistd_cannot_give_us(options: list[str], sentence: str, tmp_path: Path) -> None:
-    assert complaint(tmp_path, [str(BIN / "twistd"), *options, "smtplite", "--port", "0"]) == sentence
-
-
 def test_a_command_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[object] = []
     monkeypatch.setitem(COMMANDS, "passwd", called.append)

@@ -106,18 +106,53 @@ def test_a_text_that_is_cut_off_is_counted(it: Session) -> None:
 
 
 def test_secrets_are_not_shown(it: Session) -> None:
-    it.client(b"NOOP\r\nauth  plain AGEAYg==\r\n")
+    it.client(b"NOOP\r\nau")
+    it.client(b"th  plain AGEA")
+    it.client(b"Yg==\r\n")
     it.says(b"334 VXNlcm5hbWU6\r\n")
     it.client(b"c2VjcmV0\r\n")
     it.says(b"235 2.7.0 OK\r\n")
     it.client(b"RSET\r\n")
     assert it.trace() == [
-        r"C: b'NOOP\r\nauth  plain (secret)\r\n'",
+        r"C: b'NOOP\r\n'",
+        "C: b'auth  plain (11 octets)'",
         r"S: b'334 VXNlcm5hbWU6\r\n'",
         "C: b'(secret)'",
         r"S: b'235 2.7.0 OK\r\n'",
         r"C: b'RSET\r\n'",
     ]
+
+
+def test_what_a_hasty_client_sends_behind_auth_or_data_is_not_shown(it: Session) -> None:
+    it.client(b"AUTH LOGIN\r\ndXNlcg==\r\nc2VjcmV0\r\n")
+    it.client(b"data\r\nSubject: private\r\n\r\n.\r\n")
+    it.client(b"DATA\r\n")
+    it.client(b"AUTH PLAIN " + b"x" * 1000)
+    it.client(b"x" * 1001)
+    it.client(b"y\r\n")
+    it.client(b"NOOP\r\n")
+    assert it.trace() == [
+        "C: b'AUTH LOGIN (22 octets)'",
+        "C: b'data (25 octets)'",
+        r"C: b'DATA\r\n'",
+        "C: b'AUTH PLAIN (1001 octets)'",
+        "C: b'(secret)'",
+        "C: b'(secret)'",
+        r"C: b'NOOP\r\n'",
+    ]
+
+
+def test_what_the_client_had_not_ended_is_shown_when_it_leaves(it: Session) -> None:
+    it.client(b"NOO")
+    it.wrapper.connectionLost(Failure(ConnectionDone()))
+    assert it.trace() == ["C: b'NOO'", "closed"]
+
+
+def test_commands_are_shown_again_after_a_text_that_never_came(it: Session) -> None:
+    it.says(b"354 Go\r\n")
+    it.says(b"421 Timeout\r\n")
+    it.client(b"NOOP\r\n")
+    assert it.trace()[2:] == [r"C: b'NOOP\r\n'"]
 
 
 def test_long_reads_are_cut_short(it: Session) -> None:

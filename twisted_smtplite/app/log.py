@@ -183,6 +183,13 @@ FORMS: dict[str, type[TextForm | JSONForm]] = {"text": TextForm, "json": JSONFor
 """The values of ``--log-format``."""
 
 
+def peerText(host: str, port: int) -> str:
+    """A client as the log names it: ``address:port``, ``[address]:port`` for IPv6, ``unix`` for one on a unix socket, which has no host."""
+    if not host:
+        return "unix"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class EventLines:
     """Lines as events of twisted.logger: for an application that has its own log.
 

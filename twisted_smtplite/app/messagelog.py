@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from ..interfaces import ISessionObserver
-from .log import EventLines, TextForm
+from .log import EventLines, TextForm, peerText
 
 if TYPE_CHECKING:
     from ..model.address import Address
@@ -80,7 +80,7 @@ class MessageLog:
             % (
                 form.token(envelope.id),
                 form.token(session.id),
-                form.token(_peer(session)),
+                form.token(peerText(session.peerHost, session.peerPort)),
                 form.word(session.heloName),
                 form.token(session.protocol),
                 form.path(envelope.sender),
@@ -120,7 +120,14 @@ class MessageLog:
         form = self._form
         reply = form.quoted(_text(refusals.reply))
         extra = form.more("addresses", form.paths(refusals.addresses)) if refusals.addresses else ""
-        values = (form.token(session.id), form.token(_peer(session)), form.token(refusals.verb), reply, refusals.count, extra)
+        values = (
+            form.token(session.id),
+            form.token(peerText(session.peerHost, session.peerPort)),
+            form.token(refusals.verb),
+            reply,
+            refusals.count,
+            extra,
+        )
         self._lines.line(self._refusedCommand % values)
 
     def sessionEnded(self, session: SessionInfo, cause: str, messages: int) -> None:
@@ -128,16 +135,15 @@ class MessageLog:
         self._endRefusals(session)
         if cause != "quit":
             form = self._form
-            values = (form.token(session.id), form.token(_peer(session)), form.word(session.heloName), form.quoted(cause), messages, "")
+            values = (
+                form.token(session.id),
+                form.token(peerText(session.peerHost, session.peerPort)),
+                form.word(session.heloName),
+                form.quoted(cause),
+                messages,
+                "",
+            )
             self._lines.line(self._brokenSession % values)
-
-
-def _peer(session: SessionInfo) -> str:
-    """``address:port``, ``[address]:port`` for IPv6, ``unix`` for a client on a unix socket."""
-    host = session.peerHost
-    if not host:
-        return "unix"
-    return f"[{host}]:{session.peerPort}" if ":" in host else f"{host}:{session.peerPort}"
 
 
 def _text(reply: Reply) -> str:

@@ -1,4 +1,4 @@
-"""The wire trace of ``--verbose``: what goes over the wire, a log event for each read and write.
+"""The wire trace of ``--verbose``: what goes over the wire, in a log event for each read and write.
 
 Knows enough SMTP to leave out the text of messages and the secrets of AUTH. Must not change a single octet: it wraps the factory and its
 protocols, and the server does not know that it is there.
@@ -19,58 +19,78 @@ from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
+from .log import peerText
+
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from ..wire.factory import SMTPServerFactory
 
 _log = Logger(namespace="smtplite.wire")
-# What one event shows of one read or write, in octets.
+# What one event shows, in octets.
 _SHOWN = 1000
 _END_OF_TEXT = b"\r\n.\r\n"
-_AUTH = re.compile(rb"(?im)^(AUTH[ \t]+[^\s]+[ \t]+)[^\r\n]+")
+# Behind these in one read come secrets, or the text of a message, from a client that does not wait for its turn.
+_PRIVATE = re.compile(rb"(?ims)^(AUTH[ \t]+\S+|DATA[ \t]*)(?=\s)(.+)")
 
 
 class _Tracer(ProtocolWrapper):
-    """Traces one connection.
+    """Traces one connection. The client is shown in whole lines, so that a secret cannot slip by in two halves.
 
     Attributes:
-        _text: None, or what is known of a message on its way in: how many octets of it came.
+        _line: the beginning of a line of the client.
+        _text: None, or how many octets came of a message on its way in.
+        _tail: the last octets of that message.
+        _secret: True when the next line is one.
     """
 
+    _line = b""
     _text: int | None = None
     _tail = b""
     _secret = False
 
     def dataReceived(self, data: bytes) -> None:
         """From the client."""
-        commands = data if self._text is None else self._skipText(data)
-        if commands:
-            self._trace("C", b"(secret)" if self._secret else _AUTH.sub(rb"\1(secret)", commands))
-            self._secret = False
+        lines = self._line + (data if self._text is None else self._skipText(data))
+        end = lines.rfind(b"\n") + 1
+        if len(lines) - end > _SHOWN:
+            end = len(lines)
+        self._line = lines[end:]
+        self._showClient(lines[:end])
         super().dataReceived(data)
+
+    def _showClient(self, lines: bytes) -> None:
+        if not lines:
+            return
+        private = _PRIVATE.search(lines)
+        if self._secret:
+            self._trace("C", b"(secret)")
+        elif private and private[2] != b"\r\n":
+            self._trace("C", lines[: private.start(2)] + b" (%d octets)" % len(private[2]))
+        else:
+            self._trace("C", lines)
+        self._secret = bool(private or self._secret) and not lines.endswith(b"\n")
 
     def _skipText(self, data: bytes) -> bytes:
         """Counts the text of a message, and returns what follows its end."""
         window = self._tail + data
         end = window.find(_END_OF_TEXT)
-        if end < 0:
-            self._text = (self._text or 0) + len(data)
-            self._tail = window[-len(_END_OF_TEXT) + 1 :]
-            return b""
-        rest = window[end + len(_END_OF_TEXT) :]
-        self._endText((self._text or 0) + len(data) - len(rest))
+        rest = b"" if end < 0 else window[end + len(_END_OF_TEXT) :]
+        self._text = (self._text or 0) + len(data) - len(rest)
+        self._tail = window[-len(_END_OF_TEXT) + 1 :]
+        if end >= 0:
+            self._endText()
         return rest
 
-    def _endText(self, octets: int) -> None:
+    def _endText(self) -> None:
+        if self._text:
+            _log.info("{peer} C: (message text, {octets} octets)", peer=self._peer(), octets=self._text)
         self._text = None
-        _log.info("{peer} C: (message text, {octets} octets)", peer=self._peer(), octets=octets)
 
     def write(self, data: bytes) -> None:
         """To the client."""
-        if self._text:
-            # A reply before the end of the text: it was cut off.
-            self._endText(self._text)
+        # A reply before the end of the text: it was cut off.
+        self._endText()
         self._trace("S", data)
         # The reply that counts is the last one: replies to pipelined commands travel together.
         last = data[data.rfind(b"\n", 0, -1) + 1 :]
@@ -86,6 +106,8 @@ class _Tracer(ProtocolWrapper):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The end."""
+        self._endText()
+        self._showClient(self._line)
         _log.info("{peer} closed", peer=self._peer())
         super().connectionLost(reason)
 
@@ -95,7 +117,7 @@ class _Tracer(ProtocolWrapper):
 
     def _peer(self) -> str:
         peer = self.getPeer()
-        return f"{peer.host}:{peer.port}" if hasattr(peer, "host") else "unix"
+        return peerText(getattr(peer, "host", ""), getattr(peer, "port", 0))
 
 
 class WireTrace(WrappingFactory[_Tracer]):
