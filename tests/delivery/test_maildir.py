@@ -284,7 +284,7 @@ async def quiet(delivery: MaildirDelivery) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_file_that_cannot_be_taken_away_does_not_hide_the_cause(make: Any, disk: FaultyOS) -> None:
     disk.fail("fsync", errno.ENOSPC, lambda fd: stat.S_ISREG(os.fstat(fd).st_mode))
-    disk.faults["unlink"] = lambda *arguments: True
+    disk.faults["unlink"] = disk.faults["close"] = lambda *arguments: True
     assert (await refusalOf(make(), [CONTENT])).code == 452
 
 

@@ -253,22 +253,22 @@ class _MaildirMessage:
         if self._left:
             # The client went away before this began, and will send the message again.
             return OSError(errno.ECANCELED, "The client has left", copy.maildir)
-        draft, header = self._draft, b""
         try:
+            draft, header = self._draft, b""
             if draft is None:
                 draft, header = _newDraft(copy.maildir, self._delivery.newName()), copy.header(self._envelope.sender)
-            if self._spool is not None:
-                draft.write(header)
-                header = b""
-                for piece in readPieces(self._spool.fileno()):
-                    draft.write(piece)
-            draft.write(header + rest)
-            draft.commit()
+            try:
+                if self._spool is not None:
+                    draft.write(header)
+                    header = b""
+                    for piece in readPieces(self._spool.fileno()):
+                        draft.write(piece)
+                draft.write(header + rest)
+                draft.commit()
+            finally:
+                draft.discard()
         except OSError as error:
             return error
-        finally:
-            if draft is not None:
-                draft.discard()
         return None
 
     def _discard(self) -> None:

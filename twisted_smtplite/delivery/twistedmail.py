@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from twisted.mail.interfaces import IMessageDelivery as IOldDelivery
 from twisted.mail.interfaces import IMessageDeliveryFactory as IOldDeliveryFactory
-from twisted.python.components import registerAdapter
+from twisted.python.components import getRegistry
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -55,8 +55,9 @@ class TwistedMailDelivery:
         return _Session(lambda: self._old)
 
 
-registerAdapter(TwistedMailDelivery, IOldDelivery, IMessageDeliveryFactory)  # type: ignore[no-untyped-call]
-registerAdapter(TwistedMailDelivery, IOldDeliveryFactory, IMessageDeliveryFactory)  # type: ignore[no-untyped-call]
+# Not registerAdapter: it refuses a second registration, and with that a second import of the package (tools that measure or reload do so).
+for _interface in (IOldDelivery, IOldDeliveryFactory):
+    getRegistry().register([_interface], IMessageDeliveryFactory, "", TwistedMailDelivery)  # type: ignore[no-untyped-call]
 
 
 def _smtp() -> Any:
