@@ -120,7 +120,8 @@ class _Tracer(ProtocolWrapper):
         return peerText(getattr(peer, "host", ""), getattr(peer, "port", 0))
 
 
-class WireTrace(WrappingFactory[_Tracer]):
+# Not WrappingFactory[_Tracer]: it was no generic class in the oldest Twisted that we run on.
+class WireTrace(WrappingFactory):
     """Stands in for an `SMTPServerFactory`, and logs what its connections read and write.
 
     Args:
@@ -137,7 +138,7 @@ class WireTrace(WrappingFactory[_Tracer]):
     def buildProtocol(self, addr: IAddress) -> _Tracer | None:  # type: ignore[override]
         """A traced protocol, or None when the factory refuses the connection."""
         protocol = self._server.buildProtocol(addr)
-        return None if protocol is None else _Tracer(self, protocol)
+        return None if protocol is None else _Tracer(self, protocol)  # type: ignore[arg-type]
 
     def drain(self) -> Deferred[None]:
         """Drains the wrapped factory."""
