@@ -139,6 +139,15 @@ def test_readme_opens_with_two_commands_and_ci_runs_the_second() -> None:
     assert "grep -m1 -E '^python3 .*pytest$' README.md" in ci.read_text()
 
 
+# Other people's mail programs, in Perl and C; each sends its standard input.
+CLIENTS = {
+    "swaks": "head -c -2 | swaks --silent 2 --server 127.0.0.1:PORT --from ann@client.test --to ben@mx.test --data -",
+    "curl": "curl -sS smtp://127.0.0.1:PORT --mail-from ann@client.test --mail-rcpt ben@mx.test -T -",
+    "msmtp": "tr -d '\\r' | msmtp --host=127.0.0.1 --port=PORT --tls=off --auth=off "
+    "--set-date-header=off --set-msgid-header=off --from=ann@client.test ben@mx.test",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_readme_set_up_works_in_a_fresh_copy(tmp_path: Path) -> None:
@@ -153,8 +162,17 @@ def test_readme_set_up_works_in_a_fresh_copy(tmp_path: Path) -> None:
     with shell(tmp_path) as reader:
         reader.type(serve)
         send(reader.port)
-    (stored,) = (tmp_path / "Maildir" / "new").iterdir()
-    assert stored.read_bytes().endswith(MESSAGE.replace(b"\r\n", b"\n"))
+        clients = [client for client in CLIENTS if shutil.which(client)]
+        for client in clients:
+            command = CLIENTS[client].replace("PORT", str(reader.port))
+            subprocess.run(["bash", "-c", command], input=MESSAGE, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    stored = [path.read_bytes() for path in (tmp_path / "Maildir" / "new").iterdir()]
+    assert len(stored) == 1 + len(clients)
+    for content in stored:
+        trace, _, message = content.partition(b"From: ann@")
+        assert b"From: ann@" + message == MESSAGE.replace(b"\r\n", b"\n")
+        assert trace.startswith(b"Return-Path: <ann@client.test>\n")
+        assert trace.count(b"\nReceived: from ") == 1
     # The tests themselves ran already: that they are found, in the environment which the command makes, is enough here.
     subprocess.run(["bash", "-c", f"{check} --collect-only -q"], cwd=tmp_path, check=True, timeout=400)
 
