@@ -27,6 +27,8 @@ NESTED_MAIL = Reply(503, "5.5.1", "A transaction is open already: RSET ends it")
 MAIL_FIRST = Reply(503, "5.5.1", "Send MAIL first")
 NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
 EXPN_DISABLED = Reply(502, "5.5.1", "EXPN is not available")
+NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
+NO_HELP = Reply(504, "5.5.4", "There is no help on that")
 VRFY_NEEDS_ARGUMENT = Reply(501, "5.5.4", "An address or a name is needed")
 BAD_HELO = Reply(501, None, "A domain name or an address literal is needed")
 
