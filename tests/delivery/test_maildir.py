@@ -283,9 +283,11 @@ async def quiet(delivery: MaildirDelivery) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_file_that_cannot_be_taken_away_does_not_hide_the_cause(make: Any, disk: FaultyOS) -> None:
-    disk.fail("fsync", errno.ENOSPC, lambda fd: stat.S_ISREG(os.fstat(fd).st_mode))
-    disk.faults["unlink"] = disk.faults["close"] = lambda *arguments: True
+    disk.fail("fsync", errno.ENOSPC, STEPS["syncFile"][1])
+    disk.fail("close", errno.ENOSPC, STEPS["close"][1])
+    disk.fail("unlink", errno.ENOSPC)
     assert (await refusalOf(make(), [CONTENT])).code == 452
+    assert disk.calls[-3:] == ["fsync", "close", "unlink tmp/"]
 
 
 @pytest_twisted.ensureDeferred
