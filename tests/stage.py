@@ -38,6 +38,13 @@ class Breakage(Exception):
     """What a scripted delivery raises when it is told to break: the one failure that may be logged."""
 
 
+@dataclass
+class Wrong:
+    """An answer that the contract does not know: logged as an error, once."""
+
+    answer: object
+
+
 @implementer(ITCPTransport)
 class StrictTransport(StringTransport):
     """A TCP transport in memory that forgives less than the real one.
@@ -175,7 +182,7 @@ class ScriptedDelivery:
     Attributes:
         script: verdicts to come; a message that fails while it is read is the verdict on startMessage.
         messages: every message that was begun, in order.
-        breakages: how often it broke on demand, which is how many failures must have been logged.
+        breakages: how often it broke or gave a wrong answer on demand, which is how many failures must have been logged.
     """
 
     def __init__(self, clock: Clock, *, slow: bool = False, rng: Random | None = None) -> None:
@@ -209,6 +216,8 @@ class ScriptedDelivery:
         def started(verdict: Any) -> Any:
             failure = verdict if isinstance(verdict, Exception) else None
             if verdict is not None and failure is None:
+                # Only a refusal is an answer to DATA.
+                self.breakages += isinstance(verdict, Reply) and verdict.positive
                 return verdict
             record = RecordedMessage(envelope)
             self.messages.append(record)
@@ -241,10 +250,14 @@ class ScriptedDelivery:
         if not self.script:
             return None
         try:
-            return self.script.popleft()()
+            answer = self.script.popleft()()
         except Breakage:
             self.breakages += 1
             raise
+        if isinstance(answer, Wrong):
+            self.breakages += 1
+            return answer.answer
+        return answer
 
     def pace(self, answer: Verdict | None, *, chunk: bool = False) -> Any:
         """The answer at once, or when slow by a Deferred and by a coroutine in turn, after a few turns of the reactor."""
@@ -449,7 +462,7 @@ def assertWellFormed(written: bytes) -> list[tuple[int, str | None, list[str]]]:
 
 @contextmanager
 def noFailures(expected: Callable[[], int]) -> Generator[None, None, None]:
-    """Fails if anything but `expected()` breakages is logged as a failure meanwhile."""
+    """Fails if anything but `expected()` breakages and wrong answers is logged as an error meanwhile."""
     failures: list[LogEvent] = []
 
     def observe(event: LogEvent) -> None:
@@ -461,7 +474,8 @@ def noFailures(expected: Callable[[], int]) -> Generator[None, None, None]:
         yield
     finally:
         globalLogPublisher.removeObserver(observe)
-    strange = [event for event in failures if not ("log_failure" in event and event["log_failure"].check(Breakage))]
+    # A wrong answer is logged by the server itself, with the answer.
+    strange = [event for event in failures if "answer" not in event and not ("log_failure" in event and event["log_failure"].check(Breakage))]
     if strange:
         detail = strange[0].get("log_failure")
         raise AssertionError(f"logged as an error: {strange[0].get('log_format')}\n{detail.getTraceback() if detail else strange[0]}")
@@ -483,4 +497,4 @@ def raises(error: Callable[[], Exception]) -> Verdict:
     return verdict
 
 
-__all__ = ["Breakage", "Refused", "ScriptedDelivery", "Stage", "StrictTransport", "Verdict", "assertWellFormed", "noFailures", "raises", "refusal"]
+__all__ = ["Breakage", "Refused", "ScriptedDelivery", "Stage", "StrictTransport", "Verdict", "Wrong", "assertWellFormed", "noFailures", "raises", "refusal"]

@@ -37,7 +37,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from stage import Breakage, Refused, Stage, Verdict, noFailures, raises, refusal
+from stage import Breakage, Refused, Stage, Verdict, Wrong, noFailures, raises, refusal
 from twisted.internet.defer import CancelledError, Deferred
 from twisted_smtplite.model.envelope import Envelope
 from twisted_smtplite.model.limits import BareLineEnds, Limits
@@ -421,8 +421,8 @@ def verdictFor(text: str, stage: Stage) -> Verdict:
 
     ``ok``, a reply (``550 5.1.1 No such user``), ``refuse REPLY`` (raised), ``close REPLY`` (a reply that closes), ``raise`` (any other exception),
     ``id TEXT`` (the queue id), ``each VERDICT | VERDICT`` (one per recipient), ``never``, ``wait SECONDS VERDICT``, ``stubborn SECONDS VERDICT`` (like
-    wait, but it does not let itself be cancelled), ``breaks [REPLY]`` (on startMessage: the message fails while it is read), ``garbage`` (an
-    answer of the wrong type).
+    wait, but it does not let itself be cancelled), ``breaks [REPLY]`` (on startMessage: the message fails while it is read), ``wrong [VERDICT]``
+    (an answer of the wrong type, or one that does not fit here).
     """
     word, _, rest = text.partition(" ")
     if word == "ok":
@@ -454,8 +454,9 @@ def verdictFor(text: str, stage: Stage) -> Verdict:
     if word == "breaks":
         failure = Refused(refusal(rest)) if rest else Breakage()
         return lambda: failure
-    if word == "garbage":
-        return object
+    if word == "wrong":
+        answer = verdictFor(rest, stage)() if rest else object()
+        return lambda: Wrong(answer)
     raise TranscriptError(f"unknown verdict {text!r}")
 
 
