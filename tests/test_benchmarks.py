@@ -187,3 +187,11 @@ def test_a_profile_shows_system_calls_stages_and_functions() -> None:
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     done = benchmarks("--peers", "nobody")
     assert (done.returncode, done.stderr) == (1, "There is no peer nobody; there are aiosmtpd, twisted, smtp-sink, node.\n")
+
+
+def test_a_dialogue_that_became_a_third_slower_is_refused_in_one_sentence() -> None:
+    program = "from benchmarks.instructions import judge; print(judge(1.32, 1.0, 0.33)); print(judge(1.34, 1.0, 0.33))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    fine, refused = done.stdout.splitlines()
+    assert fine == "None"
+    assert refused.startswith("The dialogue takes 1.34 times the instructions that were accepted")
