@@ -52,7 +52,7 @@ class Client:
         self.socket = connection
         self._lines = connection.makefile("rb")
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Client:  # noqa: PYI034 - Self is newer than Python 3.10
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,18 +129,18 @@ def test_a_line_without_end_is_answered_once_and_not_kept(server: Server) -> Non
     assert server.peak() - before < 4 * MEBI
 
 
-@pytest.mark.parametrize("filler", [b"x", b"\r", b"\n", b"\0", b"\r\n", b"\r\n..", b"\r\n.\r", b"X: y\r\n"], ids=ascii)
-def test_a_text_without_end_is_not_kept(server: Server, filler: bytes) -> None:
+def test_a_text_without_end_is_not_kept(server: Server) -> None:
     before = server.peak()
-    with server.connect() as client:
-        client.begin()
+    for filler in (b"x", b"\r", b"\n", b"\0", b"\r\n", b"\r\n..", b"\r\n.\r", b"X: y\r\n"):
         piece = filler * (MEBI // len(filler))
-        # More than may be stored, with doubled dots not counted.
-        for _ in range(72):
-            client.say(piece)
-        # Too large, an over-long line, or bare line ends: whichever was seen first.
-        assert re.match(rb"55[024] 5\.[36]\.[04] ", client.ask(b"x\r\n.\r\n"))
-        assert client.isServed()
+        with server.connect() as client:
+            client.begin()
+            # More than may be stored, with doubled dots not counted.
+            for _ in range(72):
+                client.say(piece)
+            # Too large, an over-long line, or bare line ends: whichever was seen first.
+            assert re.match(rb"55[024] 5\.[36]\.[04] ", client.ask(b"x\r\n.\r\n")), filler
+            assert client.isServed()
     assert server.peak() - before < 6 * MEBI
 
 
@@ -160,7 +160,7 @@ def test_recipients_beyond_the_limit_cost_nothing(server: Server) -> None:
 
 def _sayUntilStuck(client: Client, data: bytes, most: int) -> int:
     """Sends `data` again and again until the server reads no more. Returns how many octets went."""
-    client.socket.settimeout(2)
+    client.socket.settimeout(1)
     gone = 0
     try:
         while gone < most:
@@ -173,20 +173,15 @@ def _sayUntilStuck(client: Client, data: bytes, most: int) -> int:
 def test_a_client_that_never_reads_is_not_read_from(server: Server) -> None:
     before = server.peak()
     with ExitStack() as stack:
-        for command in (b"NOOP\r\n", b"EHLO client.test\r\n", b"HELP\r\n", b"VRFY b\r\n"):
+        for command in (b"NOOP\r\n", b"EHLO client.test\r\n"):
             client = stack.enter_context(server.connect())
             _sayUntilStuck(client, command * 10_000, 64 * MEBI)
         with server.connect() as other:
             other.begin()
-    assert server.peak() - before < 8 * MEBI
-
-
-def test_output_that_nobody_reads_ends_with_the_connection(server: Server) -> None:
-    for _ in range(20):
-        with server.connect() as client:
-            client.say(b"HELP\r\n" * 20_000)
+    # What was not read ends with the connection.
     with server.connect() as other:
         other.begin()
+    assert server.peak() - before < 8 * MEBI
 
 
 def _silence(server: Server, sources: Callable[[int], str], count: int) -> None:
@@ -227,7 +222,8 @@ def test_more_connections_than_allowed_from_one_address_are_turned_away(tmp_path
 
 
 ENDS = (
-    b"\n.\n", b"\r.\r", b"\r\n.\n", b"\n.\r\n", b"\r\n.\r", b"\r.\r\n", b"\r\n.\r\r\n", b"\r\r\n.\r\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\0\n.\r\0\n",
+    b"\n.\n", b"\r.\r", b"\r\n.\n", b"\n.\r\n", b"\r\n.\r", b"\r.\r\n", b"\r\n.\r\r\n", b"\r\r\n.\r\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n",
+    b"\r\0\n.\r\0\n",
     b"\n\r.\n\r", b"\r\n\n.\n\n", b"\n\n.\r\n", b"\r\n .\r\n", b"\r\n. \r\n", b"\r\n\t.\r\n", b"\r\n..\r\n", b"\x85.\x85", b"\x0b.\x0b", b"\x0c.\x0c",
     b"\xe2\x80\xa8.\xe2\x80\xa8", b"\x8d\x8a.\x8d\x8a", b"\r\n.\x8d\x8a", b"\\r\\n.\\r\\n", b"\r\n\xef\xbc\x8e\r\n",
 )  # fmt: skip
@@ -240,7 +236,11 @@ def test_no_end_of_data_but_the_right_one_lets_a_second_transaction_in(tmp_path:
     maildir = tmp_path / "mail"
     with running(tmp_path, "--delivery", f"maildir:{maildir}", "--bare-line-ends", mode) as server:
         for end in ENDS:
-            for pieces in ([b"first" + end + _SECOND + b".\r\n"], [b"first", end, _SECOND, b".\r\n"], [b"first" + end[:-1], end[-1:] + _SECOND + b".\r\n"]):
+            for pieces in (
+                [b"first" + end + _SECOND + b".\r\n"],
+                [b"first", end, _SECOND, b".\r\n"],
+                [b"first" + end[:-1], end[-1:] + _SECOND + b".\r\n"],
+            ):
                 before = set(maildir.glob("new/*"))
                 with server.connect() as client:
                     client.begin()

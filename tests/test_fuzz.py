@@ -10,9 +10,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from stage import Breakage, Refused, Stage, Verdict, assertWellFormed, noFailures, raises, refusal
+from actors import Breakage, Verdict, raises, refusal
+from stage import Stage, assertWellFormed, noFailures
 from transcript import parse
+
 from twisted_smtplite.model.limits import BareLineEnds, Limits
+from twisted_smtplite.model.reply import Refused
 
 sys.path.insert(0, str(Path(__file__).parent / "properties"))
 from scripts import COMMANDS, END_OF_TEXT, ENDS, TEXT, TRANSACTION
@@ -108,16 +111,20 @@ def _session(stage: Stage, rng: Random) -> int:
     return sum(message.completed for message in delivery.messages)
 
 
+def _told(stage: Stage, seed: int) -> int:
+    try:
+        return _session(stage, Random(seed))
+    except AssertionError as error:
+        raise AssertionError(f"the session of seed {seed}: {error}") from error
+
+
 def _fuzz(sessions: int, seed: int) -> None:
     completed = 0
     for start in range(0, sessions, 100):
         stage = Stage(_LIMITS[start // 100 % len(_LIMITS)], slow=start // 400 % 2 == 1, leaky=start // 800 % 2 == 1)
         with noFailures(lambda: stage.delivery.breakages):  # noqa: B023 - it is called before the next turn
             for number in range(start, start + 100):
-                try:
-                    completed += _session(stage, Random(seed + number))
-                except AssertionError as error:
-                    raise AssertionError(f"session {number} of seed {seed}: {error}") from error
+                completed += _told(stage, seed + number)
     # Much of what is said is still mail, or this would test nothing but refusals.
     assert completed > sessions / 8
 

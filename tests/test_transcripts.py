@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from transcript import PLAYS, Departure, Dialogue, Play, Player, TranscriptError, matches, parse, unescape
+from player import PLAYS, Departure, Play, Player
+from transcript import Dialogue, TranscriptError, matches, parse, unescape
 
 _FOLDER = Path(__file__).parent / "transcripts"
 _DIALOGUES = [dialogue for path in sorted(_FOLDER.glob("*.smtp")) for dialogue in parse(path.read_text(), path)]
@@ -124,6 +125,7 @@ def test_a_departure_is_told_with_its_place(text: str, complaint: str) -> None:
 
 
 def test_a_message_that_the_transcript_does_not_know_of_is_a_departure() -> None:
-    text = "S: 220 *\nC: HELO c\nC: MAIL FROM:<a@b>\nC: RCPT TO:<b@c>\nC: DATA\nC: .\nS: 250 *\nS: 250 2.1.0 *\nS: 250 2.1.5 *\nS: 354 *\nS: 250 2.0.0 *\n"
+    group = "C: HELO c\nC: MAIL FROM:<a@b>\nC: RCPT TO:<b@c>\nC: DATA\nC: .\n"
+    text = f"S: 220 *\n{group}S: 250 *\nS: 250 2.1.0 *\nS: 250 2.1.5 *\nS: 354 *\nS: 250 2.0.0 *\n"
     with pytest.raises(Departure, match="1 messages were delivered, 0 are in the transcript"):
         Player(_dialogue(text), PLAYS[0]).run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import strategies as st
 
 COMMANDS = (
@@ -12,11 +14,12 @@ COMMANDS = (
     b"RCPT TO:<b@mx.test>", b"RCPT TO:<b@mx.test>", b"RCPT TO:<postmaster>", b"RCPT TO:<@relay.test:b@mx.test>", b"RCPT TO:<>",
     b"RCPT TO:<\xc3\xbc@mx.test>", b"RCPT TO:<b@mx.test> NOTIFY=NEVER", b"rcpt to:<b@mx..test>", b"RCPT",
     b"DATA", b"DATA", b"data ", b"DATA x", b"RSET", b"RSET x", b"NOOP", b"NOOP x", b"QUIT", b"QUIT x", b"HELP", b"HELP MAIL", b"HELP x",
-    b"VRFY b", b"VRFY", b"EXPN b", b"FOO", b"TURN", b"", b" ", b"GET / HTTP/1.1", b"NO\x00OP", b"NOOP \xff", b"\x16\x03\x01", b"x" * 700, b"NOOP " + b"x" * 558,
+    b"VRFY b", b"VRFY", b"EXPN b", b"FOO", b"TURN", b"", b" ", b"GET / HTTP/1.1", b"NO\x00OP", b"NOOP \xff", b"\x16\x03\x01",
+    b"x" * 700, b"NOOP " + b"x" * 558,
 )  # fmt: skip
 TEXT = (
-    b"Subject: x", b"Received: by mx.test", b"text", b"..", b"...x", b".x", b". ", b"", b"x" * 1200, b"\xff\xfe", b"\x00", b"bare\rCR", b"bare\nLF", b"\n.\n",
-    b"\r", b"\n", b".\r", b".\n", b"\r.\r", b"QUIT", b"MAIL FROM:<evil@client.test>",
+    b"Subject: x", b"Received: by mx.test", b"text", b"..", b"...x", b".x", b". ", b"", b"x" * 1200, b"\xff\xfe", b"\x00",
+    b"bare\rCR", b"bare\nLF", b"\n.\n", b"\r", b"\n", b".\r", b".\n", b"\r.\r", b"QUIT", b"MAIL FROM:<evil@client.test>",
 )  # fmt: skip
 ENDS = (b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n", b"\n\r\n", b"", b"\x00\r\n")
 END_OF_TEXT = (b".\r\n", b".\r\n", b"\r\n.\r\n", b"\r\n.\r\nQUIT\r\n")
@@ -48,7 +51,7 @@ verdicts: st.SearchStrategy[list[str]] = st.lists(
 def cutAt(data: bytes, places: list[int]) -> list[bytes]:
     """`data` cut at these places (modulo its length)."""
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(ends)]
 
 
 cuts: st.SearchStrategy[list[int]] = st.lists(st.integers(0, 5000), max_size=12)

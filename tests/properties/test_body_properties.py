@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scripts import cutAt, cuts, texts
+
 from twisted_smtplite.dialogue.body import BodyReader
 from twisted_smtplite.model.limits import BareLineEnds, Limits
 from twisted_smtplite.model.reply import Reply
@@ -76,12 +77,20 @@ def _agrees(data: bytes, pieces: list[bytes], limits: Limits) -> None:
 
 
 _limits = st.sampled_from(
-    (Limits(), Limits(messageSize=0, textLine=0), Limits(messageSize=20, textLine=0), Limits(textLine=8), Limits(bareLineEnds=BareLineEnds.NORMALISE, textLine=0))
+    (
+        Limits(),
+        Limits(messageSize=0, textLine=0),
+        Limits(messageSize=20, textLine=0),
+        Limits(textLine=8),
+        Limits(bareLineEnds=BareLineEnds.NORMALISE, textLine=0),
+    )
 )
 _everyday = settings(max_examples=400, deadline=None)
 _deep = settings(max_examples=100_000, deadline=None)
 _received = st.lists(
-    st.sampled_from([b"Received: x\r\n", b"received:\r\n", b"X: Received:\r\n", b" Received: x\r\n", b"Received-SPF: x\r\n", b".Received: x\r\n", b"\r\n"]),
+    st.sampled_from(
+        [b"Received: x\r\n", b"received:\r\n", b"X: Received:\r\n", b" Received: x\r\n", b"Received-SPF: x\r\n", b".Received: x\r\n", b"\r\n"]
+    ),
     max_size=6,
 ).map(lambda lines: b"".join(lines) * 30 + b".\r\n")
 

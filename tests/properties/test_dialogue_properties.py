@@ -8,9 +8,10 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from player import describe, verdictFor
 from scripts import TRANSACTION, cutAt, cuts, scripts, verdicts
 from stage import Stage, assertWellFormed, noFailures
-from transcript import describe, verdictFor
+
 from twisted_smtplite.model.limits import BareLineEnds, Limits
 
 _LIMITS = (

@@ -1,0 +1,330 @@
+"""Plays a dialogue of `transcript` against a server, in several ways, and tells where the server leaves the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from random import Random
+from typing import Any, NamedTuple
+
+from actors import Breakage, Verdict, Wrong, raises, refusal
+from stage import Stage, noFailures
+from transcript import Dialogue, Step, TranscriptError, matches
+from twisted.internet.defer import CancelledError, Deferred
+
+from twisted_smtplite.model.envelope import Envelope
+from twisted_smtplite.model.limits import BareLineEnds, Limits
+from twisted_smtplite.model.reply import Refused, Reply
+
+
+class Play(NamedTuple):
+    """One way to play a dialogue: how the input is cut, and how fast the delivery answers."""
+
+    cuts: str
+    slow: bool
+    leaky: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.cuts}-{'slow' if self.slow else 'prompt'}{'-leaky' if self.leaky else ''}"
+
+
+PLAYS = (
+    *(Play(cuts, slow) for cuts in ("whole", "bytes", "cuts1", "cuts2") for slow in (False, True)),
+    Play("cuts3", slow=True, leaky=True),
+)
+
+
+def _pieces(data: bytes, cuts: str, rng: Random) -> Iterator[bytes]:
+    if cuts == "whole":
+        places = []
+    elif cuts == "bytes":
+        places = list(range(1, len(data)))
+    else:
+        places = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice((1, 2, 5, 20))))
+    for start, end in zip([0, *places], [*places, len(data)], strict=True):
+        if start < end:
+            yield data[start:end]
+
+
+class Player:
+    """Plays one dialogue in one way. The server's unread lines are in `heard`; what happened so far is in `story`."""
+
+    def __init__(self, dialogue: Dialogue, play: Play) -> None:
+        self._dialogue = dialogue
+        self._play = play
+        self._rng = Random(f"{dialogue.name} {play.name}")
+        self._step = Step(dialogue.line, "")
+        self._story: list[str] = []
+        self._read = 0
+        self._delivered = 0
+        self._closed = False
+        self._drained: list[object] = []
+        options: dict[str, Any] = {}
+        self._crowd: list[str] = []
+        for word, values in dialogue.settings:
+            if word == "limits":
+                options["limits"] = _limits(values)
+            elif word in ("hostname", "peer"):
+                options[word] = values[0]
+            elif word == "delivery":
+                options["extras"] = values
+            elif word == "crowd":
+                self._crowd = [values[1] if len(values) > 1 else "192.0.2.1"] * int(values[0])
+            else:
+                raise TranscriptError(f"{dialogue.name}: unknown setting {word}")
+        self._actions: dict[str, Callable[[Step], None]] = {
+            "C": self._send,
+            "C.": self._leave,
+            "S": self._expectLine,
+            "S*": self._expectReply,
+            "S.": self._expectClose,
+            "?": self._prepare,
+            "@": self._expectEnvelope,
+            "=": self._expectMessage,
+            "+": self._wait,
+            "$": self._happen,
+        }
+        self._stage = Stage(slow=play.slow, leaky=play.leaky, rng=self._rng, **options)
+
+    def run(self) -> None:
+        """Plays it.
+
+        Raises:
+            AssertionError: the server departed from the dialogue; the text tells the story up to there.
+        """
+        with noFailures(lambda: self._stage.delivery.breakages):
+            try:
+                for peer in self._crowd:
+                    self._stage.join(peer)
+                self._stage.connect()
+                for step in self._dialogue.steps:
+                    self._step = step
+                    self._perform(step)
+                self._finish()
+            except AssertionError as error:
+                if isinstance(error, Departure):
+                    raise
+                raise self._departure(f"{error}") from error
+
+    def _perform(self, step: Step) -> None:
+        if step.mark in ("C", "C.", "+", "$"):
+            self._nothingUnread()
+        self._actions[step.mark](step)
+
+    def _leave(self, step: Step) -> None:
+        self._stage.leave()
+
+    def _wait(self, step: Step) -> None:
+        self._stage.wait(float(step.text))
+
+    def _prepare(self, step: Step) -> None:
+        self._stage.delivery.script.append(verdictFor(step.text, self._stage))
+
+    def _happen(self, step: Step) -> None:
+        transport = self._stage.transport
+        if step.text == "drain":
+            self._stage.factory.drain().addCallback(self._drained.append)
+        elif transport.producer is None:
+            raise self._departure("no producer registered: the server cannot know that nobody reads")
+        elif step.text == "deaf":
+            transport.producer.pauseProducing()
+        elif step.text == "hearing":
+            transport.producer.resumeProducing()
+        else:
+            raise TranscriptError(f"{self._dialogue.name}: unknown event {step.text}")
+        self._stage.settle()
+
+    def _send(self, step: Step) -> None:
+        data = step.data
+        self._story.append(f"  C| {data[:200]!r}{'...' if len(data) > 200 else ''}")
+        self._check(not self._closed, "the client speaks behind the end")
+        for piece in _pieces(data, self._play.cuts, self._rng):
+            self._stage.transport.send(piece)
+            if self._rng.random() < 0.5:
+                self._stage.settle()
+        self._stage.settle()
+
+    def _heard(self) -> str | None:
+        """The server's next line, or None when it has said no more."""
+        written = self._stage.transport.written
+        end = written.find(b"\r\n", self._read)
+        if end < 0:
+            return None
+        line = written[self._read : end].decode("ascii", "backslashreplace")
+        self._read = end + 2
+        self._story.append(f"  S: {line}")
+        return line
+
+    def _expectLine(self, step: Step) -> None:
+        self._expect(step.text, self._heard())
+
+    def _expect(self, pattern: str, line: str | None) -> None:
+        self._check(line is not None, "the server said nothing")
+        assert line is not None
+        self._check(matches(pattern, line), f"the server said     S: {line}")
+
+    def _expectReply(self, step: Step) -> None:
+        lines: list[str] = []
+        while not lines or lines[-1][3:4] == "-":
+            line = self._heard()
+            self._expect(step.text, line and f"{line[:3]} {line[4:]}")
+            lines.append(line or "")
+        texts = [line[4:] for line in lines]
+        for pattern in step.has:
+            self._check(any(matches(pattern, each) for each in texts), f"the reply lacks the line {pattern!r}")
+        for pattern in step.hasNot:
+            self._check(not any(matches(pattern, each) for each in texts), f"the reply has a line {pattern!r}")
+
+    def _expectClose(self, step: Step) -> None:
+        self._nothingUnread()
+        self._check(self._stage.transport.closed, "the server did not close")
+        self._closed = True
+        self._stage.leave()
+
+    def _expectEnvelope(self, step: Step) -> None:
+        self._check(bool(self._stage.delivery.envelopes), "no envelope was completed")
+        given = describe(self._stage.delivery.envelopes[-1])
+        self._check(given == step.text, f"the envelope is     @  {given}")
+
+    def _expectMessage(self, step: Step) -> None:
+        completed = [record for record in self._stage.delivery.messages if record.completed]
+        self._check(len(completed) > self._delivered, "no message was delivered")
+        given = completed[self._delivered].body
+        self._delivered += 1
+        self._check(given == step.data, f"the message is      =  {given[:1000]!r}\n  and should be       =  {step.data[:1000]!r}")
+
+    def _nothingUnread(self) -> None:
+        line = self._heard()
+        self._check(line is None, f"the server also said  S: {line}")
+
+    def _finish(self) -> None:
+        stage = self._stage
+        self._nothingUnread()
+        self._check(self._closed or not stage.transport.closed, "the server closed")
+        stage.leave()
+        completed = sum(record.completed for record in stage.delivery.messages)
+        self._check(completed == self._delivered, f"{completed} messages were delivered, {self._delivered} are in the transcript")
+        self._check(not stage.delivery.script, f"{len(stage.delivery.script)} verdicts were not asked for")
+        if any(step.text == "drain" for step in self._dialogue.steps):
+            self._check(self._drained == [None], "drain() did not fire with the last session")
+        stage.assertInvariants()
+
+    def _check(self, truth: bool, complaint: str) -> None:
+        if not truth:
+            raise self._departure(complaint)
+
+    def _departure(self, complaint: str) -> Departure:
+        step, rest = self._step, list(iter(self._heard, None))
+        unread = "".join(f"\n  then                S: {line}" for line in rest[:10])
+        place = f"{self._dialogue.path}:{step.line}: {step.mark} {step.text[:200]}"
+        story = "\n".join(self._story[-25:])
+        return Departure(f"{place}\n  {complaint}{unread}\n({self._play.name}; {self._dialogue.title})\nWhat went before:\n{story}")
+
+
+class Departure(AssertionError):
+    """The server left the text of the dialogue."""
+
+
+def describe(envelope: Envelope) -> str:
+    """An envelope as the `@` mark has it."""
+    words = [f"<{envelope.sender}>"]
+    words += [f"body={envelope.body}"] * (envelope.body != "7BIT")
+    words += [f"size={envelope.size}"] * (envelope.size is not None)
+    words += ["smtputf8"] * envelope.smtputf8
+    return " ".join([*words, "->", *(f"<{recipient.address}>" for recipient in envelope.recipients)])
+
+
+def _limits(values: list[str]) -> Limits:
+    kinds = {row.name: row.type for row in fields(Limits)}
+    given: dict[str, Any] = {}
+    for value in values:
+        name, _, text = value.partition("=")
+        if name == "bareLineEnds":
+            given[name] = BareLineEnds(text)
+        elif name == "lenientPaths":
+            given[name] = text == "true"
+        else:
+            given[name] = (int if kinds[name] == "int" else float)(text)
+    return Limits(**given)
+
+
+def verdictFor(text: str, stage: Stage) -> Verdict:
+    """What a `?` line means: a reply (``550 5.1.1 No such user``), or a word of `_WORDS`.
+
+    Raises:
+        TranscriptError: it is neither.
+    """
+    word, _, rest = text.partition(" ")
+    if word.isdigit():
+        return lambda: refusal(text)
+    if word not in _WORDS:
+        raise TranscriptError(f"unknown verdict {text!r}")
+    return _WORDS[word](rest, stage)
+
+
+def _closing(rest: str, stage: Stage) -> Verdict:
+    plain = refusal(rest)
+    return lambda: Reply(plain.code, plain.enhanced, plain.text, closes=True)
+
+
+def _each(rest: str, stage: Stage) -> Verdict:
+    outcomes = [verdictFor(each.strip(), stage)() for each in rest.split("|")]
+    return lambda: outcomes
+
+
+def _waiting(rest: str, stage: Stage) -> Verdict:
+    seconds, _, then = rest.partition(" ")
+    later = verdictFor(then, stage)
+    return lambda: stage.delivery.waits(float(seconds)).addCallback(lambda _: later())
+
+
+def _stubbornly(rest: str, stage: Stage) -> Verdict:
+    seconds, _, then = rest.partition(" ")
+    return lambda: Deferred.fromCoroutine(_stubborn(stage, float(seconds), verdictFor(then, stage)))
+
+
+async def _stubborn(stage: Stage, seconds: float, then: Verdict) -> Any:
+    late: Deferred[None] = Deferred()
+    stage.clock.callLater(seconds, late.callback, None)
+    try:
+        await stage.delivery.waits(seconds)
+    except CancelledError:
+        # Not among the delivery's open questions: nobody waits for this one any more.
+        await late
+    return then()
+
+
+def _breaking(rest: str, stage: Stage) -> Verdict:
+    return lambda: Refused(refusal(rest)) if rest else Breakage()
+
+
+def _wrong(rest: str, stage: Stage) -> Verdict:
+    answer = verdictFor(rest, stage)() if rest else object()
+    return lambda: Wrong(answer)
+
+
+_WORDS: dict[str, Callable[[str, Stage], Verdict]] = {
+    # Yes.
+    "ok": lambda rest, stage: lambda: None,
+    # Yes, and this is the queue id.
+    "id": lambda rest, stage: lambda: rest,
+    # A verdict for each recipient: `each ok | 550 5.2.2 Full`.
+    "each": _each,
+    # A refusal that is raised.
+    "refuse": lambda rest, stage: raises(lambda: Refused(refusal(rest))),
+    # A reply that closes the connection.
+    "close": _closing,
+    # Any other exception.
+    "raise": lambda rest, stage: raises(Breakage),
+    # On startMessage: the message fails while it is read, with an exception or this refusal.
+    "breaks": _breaking,
+    # An answer of the wrong type, or one that does not fit here.
+    "wrong": _wrong,
+    # No answer.
+    "never": lambda rest, stage: lambda: stage.delivery.waits(None),
+    # An answer after so many seconds: `wait 10 ok`.
+    "wait": _waiting,
+    # The same, from somebody who does not let himself be cancelled.
+    "stubborn": _stubbornly,
+}
