@@ -6,7 +6,7 @@ They hold the server to `twisted_smtplite.interfaces`: what it must not do raise
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -64,7 +64,7 @@ class StrictTransport(StringTransport):
         self.writes += 1
         self.written += data
 
-    def writeSequence(self, data: Sequence[bytes]) -> None:
+    def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
@@ -87,6 +87,12 @@ class StrictTransport(StringTransport):
     def setTcpNoDelay(self, enabled: bool) -> None: ...
 
     def setTcpKeepAlive(self, enabled: bool) -> None: ...
+
+    def getTcpNoDelay(self) -> bool:
+        return True
+
+    def getTcpKeepAlive(self) -> bool:
+        return False
 
     def send(self, data: bytes) -> None:
         """The client's octets reach this host; the server gets them when it reads."""

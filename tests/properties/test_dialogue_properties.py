@@ -72,8 +72,8 @@ def _cutsDoNotMatter(data: bytes, places: list[int], given_: list[str], limits: 
 
 
 _noise = st.binary(max_size=300) | scripts | st.builds(bytes.__add__, st.just(TRANSACTION), st.binary(max_size=60))
-_everyday = settings(max_examples=150, deadline=None)
-_deep = settings(max_examples=20_000, deadline=None)
+_everyday = settings(max_examples=100, deadline=None)
+_deep = settings(max_examples=10_000, deadline=None)
 _limits = st.sampled_from(_LIMITS)
 _seeds = st.integers(0, 1000)
 

@@ -131,8 +131,8 @@ def _oracle(text: str) -> tuple[Address, str]:
 
 
 _PIECES = (
-    "<", ">", "<", ">", "@", ".", ",", ":", " ", '"', "\\", "-", "_", "[", "]", "a", "b1", "mx.test", "x--y", "ü", "例", "+", "/", "!#$%&'*", "(c)", ";",
-    "=", "192.0.2.1", "IPv6:", "::1", "2001:db8::", "tag:x", "256.1.1.1", "01.2.3.4", "1.2.3", "postmaster", '"a b"', '"\\""', "@relay.test:",
+    "<", ">", "<", ">", "@", ".", ",", ":", " ", '"', "\\", "-", "_", "[", "]", "a", "b1", "mx.test", "x--y", "ü", "例", "+", "/", "!#$%&'*", "(c)",
+    ";", "=", "192.0.2.1", "IPv6:", "::1", "2001:db8::", "tag:x", "256.1.1.1", "01.2.3.4", "1.2.3", "postmaster", '"a b"', '"\\""', "@relay.test:",
     "@r.test,@s.test:",
     "\u0080", "\u200d", "\U0001f600", "\x7f", "%eth0",
 )  # fmt: skip
@@ -190,7 +190,7 @@ def test_a_path_is_read_as_the_grammar_is_written(text: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@settings(max_examples=200_000, deadline=None)
+@settings(max_examples=30_000, deadline=None)
 @given(_paths)
 def test_a_path_is_read_as_the_grammar_is_written_deeply(text: str) -> None:
     _grammarsAgree(text)
