@@ -19,7 +19,7 @@ from docpage import MESSAGE, blocks, send
 
 import twisted_smtplite
 from twisted_smtplite.dialogue.extensions import EXTENSIONS
-from twisted_smtplite.dialogue.session import COMMANDS
+from twisted_smtplite.dialogue.table import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(twisted_smtplite.__file__).parent

@@ -13,7 +13,7 @@ Any other exception is logged with its traceback, and the client hears ``451 4.3
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.plugin import IPlugin
@@ -134,6 +134,14 @@ class IExtendDialogue(Interface):
 
     extensions: Sequence[Extension] = Attribute(
         "The `twisted_smtplite.dialogue.extensions.Extension` rows. Their parameters appear in `Envelope.parameters`, `Recipient.parameters`."
+    )
+
+
+class IHonourExtensions(Interface):
+    """A delivery that also provides this acts on extensions that mean nothing unless somebody does; these are then offered."""
+
+    honours: Collection[str] = Attribute(
+        "Their EHLO keywords: of DSN, REQUIRETLS, DELIVERBY, MT-PRIORITY, FUTURERELEASE and RRVS those that the delivery acts on."
     )
 
 

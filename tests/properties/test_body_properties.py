@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scripts import cutAt, cuts, texts
 
-from twisted_smtplite.dialogue.body import BodyReader
+from twisted_smtplite.dialogue.body import DotReader
+from twisted_smtplite.dialogue.body import Text as BodyText
 from twisted_smtplite.model.limits import BareLineEnds, Limits
 from twisted_smtplite.model.reply import Reply
 
@@ -50,16 +51,16 @@ def _oracle(data: bytes, limits: Limits) -> Text | None:
 
 
 def _read(pieces: list[bytes], limits: Limits) -> tuple[bytes, bytes | None, Reply | None, int]:
-    reader = BodyReader(limits)
+    reader = DotReader(BodyText(limits))
     body, rest = b"", None
     for index, piece in enumerate(pieces):
         chunk, rest = reader.feed(piece)
-        assert reader.refusal is None or not chunk
+        assert reader.text.refusal is None or not chunk
         body += chunk
         if rest is not None:
             rest += b"".join(pieces[index + 1 :])
             break
-    return body, rest, reader.refusal, reader.size
+    return body, rest, reader.text.refusal, reader.text.size
 
 
 def _agrees(data: bytes, pieces: list[bytes], limits: Limits) -> None:
@@ -118,7 +119,7 @@ def test_hops_are_counted_as_line_by_line(data: bytes, places: list[int]) -> Non
 @given(texts, cuts)
 def test_what_waits_for_the_next_octets_is_never_more_than_a_terminator(data: bytes, places: list[int]) -> None:
     assume(_oracle(data, Limits()) is None)
-    reader = BodyReader(Limits(bareLineEnds=BareLineEnds.NORMALISE, messageSize=0, textLine=0))
+    reader = DotReader(BodyText(Limits(bareLineEnds=BareLineEnds.NORMALISE, messageSize=0, textLine=0)))
     text = b"".join(reader.feed(piece)[0] for piece in cutAt(data, places))
     end = reader.feed(b"\r\n.\r\n")[0]
     assert len(end) <= len(b"\r\n\r\n.\r\n") and len(text + end) >= len(data.replace(b".", b"").replace(b"\0", b""))

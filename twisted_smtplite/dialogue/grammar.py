@@ -36,6 +36,7 @@ _HELO_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-
 _LITERAL = re.compile(rf"\[({_DCONTENT})\]")
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _GENERAL_LITERAL = re.compile(rf"[A-Za-z0-9-]*[A-Za-z0-9]:{_DCONTENT}")
+_CHUNK = re.compile(r"([0-9]{1,20})( [Ll][Aa][Ss][Tt])?")
 _QUOTED_PAIR = re.compile(r"\\(.)")
 
 
@@ -110,6 +111,12 @@ def parseParameters(text: str) -> tuple[Parameter, ...] | None:
             return None
         parameters.append(Parameter(match[1], match[2]))
     return tuple(parameters)
+
+
+def parseChunk(argument: str) -> tuple[int, bool] | None:
+    """Reads the argument of BDAT: the octets of the chunk, and whether it is the last (RFC 3030 2); None if it is malformed."""
+    match = _CHUNK.fullmatch(argument)
+    return (int(match[1]), match[2] is not None) if match else None
 
 
 def isAddressLiteral(content: str) -> bool:

@@ -23,6 +23,32 @@ class Parameter(NamedTuple):
     value: str | None
 
 
+class DeliverBy(NamedTuple):
+    """By when a message is to be delivered (RFC 2852 4).
+
+    Attributes:
+        seconds: from its arrival; zero or less when it was late already.
+        mode: ``"R"``: return it when it is late; ``"N"``: tell the sender, and go on.
+        trace: True when each relaying is to be reported.
+    """
+
+    seconds: int
+    mode: str
+    trace: bool
+
+
+class ValidSince(NamedTuple):
+    """Since when a mailbox must have belonged to the same person (RFC 7293 3).
+
+    Attributes:
+        time: in seconds since the epoch.
+        action: ``"R"``: refuse the recipient where that cannot be told; ``"C"``: go on.
+    """
+
+    time: float
+    action: str
+
+
 @dataclass(slots=True)
 class Recipient:
     """One accepted forward-path.
@@ -30,10 +56,17 @@ class Recipient:
     Attributes:
         address: the mailbox; a source route has been dropped (RFC 5321 4.1.2).
         parameters: its ESMTP parameters, in the client's order and case.
+        notify: when the sender wants a report, as given (RFC 3461 4.1): ``{"NEVER"}``, or of ``"SUCCESS"``, ``"FAILURE"`` and ``"DELAY"``; None when
+            the client did not say.
+        originalRecipient: the type and the decoded address of ORCPT (RFC 3461 4.2), e.g. ``("rfc822", "a@b")``, or None.
+        validSince: the mailbox must have had its owner since then (RFC 7293), or None.
     """
 
     address: Address
     parameters: tuple[Parameter, ...] = ()
+    notify: frozenset[str] | None = None
+    originalRecipient: tuple[str, str] | None = None
+    validSince: ValidSince | None = None
 
 
 @dataclass(slots=True)
@@ -46,9 +79,17 @@ class Envelope:
         parameters: the ESMTP parameters of MAIL, in the client's order and case.
         recipients: what has been accepted so far, in the client's order, doubles kept.
         size: octets the client announced (RFC 1870), or None.
-        body: ``"7BIT"`` or ``"8BITMIME"`` as the client declared (RFC 6152); ``"7BIT"`` when it did not.
+        body: ``"7BIT"``, ``"8BITMIME"`` (RFC 6152) or ``"BINARYMIME"`` (RFC 3030) as the client declared; ``"7BIT"`` when it did not.
         smtputf8: True when the client asked for internationalized mail (RFC 6531).
         receivedAt: when MAIL arrived, in seconds since the epoch.
+        ret: what a report is to return, ``"FULL"`` or ``"HDRS"`` (RFC 3461 4.3), or None.
+        envelopeId: the decoded ENVID (RFC 3461 4.4), or None.
+        submitter: the decoded AUTH parameter (RFC 4954 5): who submitted the message, the empty string for ``<>``, or None.
+        requireTLS: True when the message may travel only over verified TLS (RFC 8689).
+        deliverBy: by when it is to be delivered (RFC 2852), or None.
+        priority: -9 to 9 (RFC 6710); 0 when the client did not say.
+        holdUntil: not to be sent on before this time, in seconds since the epoch (RFC 4865), or None.
+        prdr: True when the client wants a reply for each recipient after the text.
     """
 
     id: str
@@ -59,6 +100,14 @@ class Envelope:
     body: str = "7BIT"
     smtputf8: bool = False
     receivedAt: float = 0.0
+    ret: str | None = None
+    envelopeId: str | None = None
+    submitter: str | None = None
+    requireTLS: bool = False
+    deliverBy: DeliverBy | None = None
+    priority: int = 0
+    holdUntil: float | None = None
+    prdr: bool = False
 
 
 @dataclass(slots=True)
@@ -73,7 +122,14 @@ class SessionInfo:
         heloName: what the client called itself in HELO or EHLO; empty before.
         extended: True after EHLO, False after HELO.
         tls: True once the session is encrypted.
+        tlsVersion: the protocol, e.g. ``"TLSv1.3"``; empty before.
+        tlsCipher: the cipher suite as OpenSSL names it; empty before.
+        serverName: the name that the client asked for in TLS (SNI), or None.
+        certificate: who the client's verified certificate names, or None.
+        channelBinding: the data of ``tls-server-end-point`` (RFC 5929 4) that SCRAM-PLUS binds to, or None.
         user: who has authenticated, or None.
+        mechanism: the SASL mechanism by which that was, or None.
+        lmtp: True where the session speaks LMTP.
     """
 
     id: str
@@ -83,11 +139,18 @@ class SessionInfo:
     heloName: str = ""
     extended: bool = False
     tls: bool = False
+    tlsVersion: str = ""
+    tlsCipher: str = ""
+    serverName: str | None = None
+    certificate: str | None = None
+    channelBinding: bytes | None = None
     user: str | None = None
+    mechanism: str | None = None
+    lmtp: bool = False
 
     @property
     def protocol(self) -> str:
-        """The protocol of a Received field's with clause, without the UTF8 family (RFC 3848): SMTP, ESMTP, ESMTPS, ESMTPA or ESMTPSA."""
+        """The protocol of a Received field's with clause, without the UTF8 family (RFC 3848): SMTP, or ESMTP or LMTP with S, A or SA."""
         if not self.extended:
             return "SMTP"
-        return "ESMTP" + ("S" if self.tls else "") + ("A" if self.user is not None else "")
+        return ("LMTP" if self.lmtp else "ESMTP") + ("S" if self.tls else "") + ("A" if self.user is not None else "")

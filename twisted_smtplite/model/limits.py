@@ -39,6 +39,7 @@ class Limits:
 
     messageSize: int = _limit(52_428_800, "max-size", "octets", "largest message (RFC 1870); 0: no limit")
     recipients: int = _limit(1000, "max-recipients", "count", "recipients of one message (RFC 5321 4.5.3.1.8)", least=100)
+    recipientDomains: int = _limit(0, "max-recipient-domains", "count", "different domains among the recipients of one message; 0: no limit")
     commandLine: int = _limit(512, "max-command-line", "octets", "command line with CRLF; extensions add theirs (4.5.3.1.4)", least=512)
     textLine: int = _limit(1_048_576, "max-text-line", "octets", "line of a message with CRLF (4.5.3.1.6); 0: no limit")
     localPart: int = _limit(64, "max-local-part", "octets", "local part of an address (4.5.3.1.1)", least=64)
@@ -55,12 +56,16 @@ class Limits:
     commandTimeout: float = _limit(300, "command-timeout", "seconds", "wait for the next command (RFC 5321 4.5.3.2.7: at least 300); 0: no limit")
     dataStartTimeout: float = _limit(120, "data-start-timeout", "seconds", "wait for the first octet after 354 (4.5.3.2.4); 0: no limit")
     dataTimeout: float = _limit(180, "data-timeout", "seconds", "wait for the next octet of a message (4.5.3.2.5); 0: no limit")
+    handshakeTimeout: float = _limit(30, "handshake-timeout", "seconds", "wait for a TLS handshake, or a PROXY header, to end", least=1)
     backendTimeout: float = _limit(540, "backend-timeout", "seconds", "wait for the delivery's answer before 451 (4.5.3.2.6); 0: no limit")
     closeTimeout: float = _limit(10, "close-timeout", "seconds", "wait for the client to take the last reply before it is cut off", least=1)
     sessionTime: float = _limit(86_400, "session-time", "seconds", "length of a session; 0: no limit")
     drainTime: float = _limit(30, "drain-time", "seconds", "wait for messages in flight when the server stops")
     minimumRate: float = _limit(16, "min-rate", "octets/s", "slowest message body, over the rate window; 0: no limit")
     rateWindow: float = _limit(60, "rate-window", "seconds", "span over which the rate of a message body is measured", least=1)
+
+    deliverByLeast: int = _limit(0, "deliver-by-least", "seconds", "shortest time in which a message can be asked to be delivered (RFC 2852)")
+    holdTime: int = _limit(604_800, "max-hold", "seconds", "longest time that a message can be asked to be held (RFC 4865)", least=1)
 
     bareLineEnds: BareLineEnds = BareLineEnds.REFUSE
     """What to do with bare CR, bare LF and NUL in a message."""

@@ -32,6 +32,37 @@ NO_HELP = Reply(504, "5.5.4", "There is no help on that")
 VRFY_NEEDS_ARGUMENT = Reply(501, "5.5.4", "An address or a name is needed")
 BAD_HELO = Reply(501, None, "A domain name or an address literal is needed")
 
+# The message in chunks (RFC 3030).
+CHUNK_OK = Reply(250, "2.0.0", "Chunk accepted")
+BDAT_SYNTAX = Reply(501, "5.5.4", "Syntax: BDAT size [LAST]; what follows cannot be told from commands", closes=True)
+CHUNKS_OPEN = Reply(503, "5.5.1", "A message in chunks is open: BDAT goes on, RSET ends it")
+BINARY_NEEDS_BDAT = Reply(503, "5.5.1", "BODY=BINARYMIME is sent by BDAT")
+
+# TLS and AUTH.
+READY_FOR_TLS = Reply(220, "2.0.0", "Go ahead with TLS")
+TLS_UNAVAILABLE = Reply(502, "5.5.1", "TLS is not available")
+TLS_ALREADY = Reply(503, "5.5.1", "The session is encrypted already")
+TLS_PIPELINED = Reply(554, "5.5.0", "Nothing may follow STARTTLS before the handshake", closes=True)
+HANDSHAKE_TIMEOUT = Reply(421, "4.4.2", "Timeout in the TLS handshake")
+TLS_FIRST = Reply(530, "5.7.0", "Send STARTTLS first")
+AUTH_FIRST = Reply(530, "5.7.0", "Authentication required")
+NOT_IN_TRANSACTION = Reply(503, "5.5.1", "Not while a transaction is open")
+AUTH_SYNTAX = Reply(501, "5.5.4", "Syntax: AUTH mechanism [response]")
+AUTH_UNAVAILABLE = Reply(502, "5.5.1", "Authentication is not available")
+AUTH_ALREADY = Reply(503, "5.5.1", "You have authenticated already")
+UNKNOWN_MECHANISM = Reply(504, "5.5.4", "That mechanism is not offered here")
+BAD_BASE64 = Reply(501, "5.5.2", "Bad base64")
+INITIAL_RESPONSE_UNEXPECTED = Reply(501, "5.7.0", "This mechanism takes no initial response")
+AUTH_CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
+AUTH_LINE_TOO_LONG = Reply(500, "5.5.6", "Authentication response too long")
+AUTHENTICATED = Reply(235, "2.7.0", "Authentication succeeded")
+AUTH_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
+AUTH_TEMPORARY = Reply(454, "4.7.0", "Temporary authentication failure")
+
+# One reply for each recipient.
+NO_RECIPIENTS_LMTP = Reply(503, "5.5.1", "No valid recipients")
+PRDR_BEGINS = Reply(353, None, "A reply for each recipient follows")
+
 # Addresses and parameters.
 MAIL_SYNTAX = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
 RCPT_SYNTAX = Reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")

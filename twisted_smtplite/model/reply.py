@@ -29,7 +29,7 @@ class Reply:
         enhanced: the enhanced status code, of the same class as `code`. Left empty it becomes ``"2.0.0"``, ``"4.0.0"`` or ``"5.0.0"``;
             None gives a reply without one (RFC 2034 4: only the greeting, HELO, EHLO and 3yz replies).
         text: what people read, printable ASCII; a tuple of strings gives a reply of several lines.
-        closes: True when the server closes the connection after this reply (as 221 and 421 do).
+        closes: True when the server closes the connection after this reply. 221 and 421 always do (RFC 5321 4.2.2).
         wire: the octets on the wire, made once.
 
     Raises:
@@ -49,6 +49,8 @@ class Reply:
             raise ValueError(f"reply code {self.code}: the first digit must be 2 to 5 and the second 0 to 5")
         if self.enhanced == "":
             object.__setattr__(self, "enhanced", None if digit == 3 else f"{digit}.0.0")
+        if self.code in (221, 421):
+            object.__setattr__(self, "closes", True)
         if self.enhanced is not None:
             match = _ENHANCED.fullmatch(self.enhanced)
             if match is None or int(match[1]) != digit:

@@ -9,17 +9,22 @@ from __future__ import annotations
 import os
 import socket
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
 
-from ..dialogue.extensions import EXTENSIONS, Dialect
-from ..interfaces import IExpandList, IExtendDialogue, IMessageDelivery, IMessageDeliveryFactory, ISessionObserver, IVerifyAddress
+from ..dialogue.dialect import Dialect
+from ..dialogue.extensions import EXTENSIONS
+from ..dialogue.sasl import Check
+from ..interfaces import IExpandList, IExtendDialogue, IHonourExtensions, IMessageDelivery, IMessageDeliveryFactory, ISessionObserver, IVerifyAddress
 from ..model import replies
 from ..model.envelope import SessionInfo
 from ..model.limits import Limits
+from ..model.profile import Profile
 from ..model.reply import Reply
 from .server import SMTPServer
 
@@ -38,6 +43,10 @@ class Backend(NamedTuple):
     verifier: IVerifyAddress | None
     expander: IExpandList | None
     dialect: Dialect
+
+
+def nobodyIsKnown(session: SessionInfo, check: Check) -> None:
+    """The answer of a server without users."""
 
 
 class TurnedAway(Protocol):
@@ -75,6 +84,10 @@ class SMTPServerFactory(ServerFactory):
         hostname: str = "",
         limits: Limits | None = None,
         observer: ISessionObserver | None = None,
+        profile: Profile | None = None,
+        tls: IOpenSSLServerConnectionCreator | None = None,
+        authenticate: Callable[[SessionInfo, Check], Any] = nobodyIsKnown,
+        offer: Collection[str] = (),
     ) -> None:
         """Args:
             delivery: provides, or adapts to, `IMessageDelivery` or `IMessageDeliveryFactory`.
@@ -82,6 +95,10 @@ class SMTPServerFactory(ServerFactory):
             hostname: what the server calls itself; by default the host's name.
             limits: the bounds; by default those of `Limits`.
             observer: told of sessions and messages.
+            profile: the choices; by default those of `Profile`.
+            tls: makes the TLS side of a connection. With it STARTTLS is offered.
+            authenticate: answers a `sasl.Check`, with a value, a Reply, or a Deferred or coroutine of these.
+            offer: keywords of extensions that are offered although the delivery does not say that it honours them.
 
         Raises:
             TypeError: the delivery neither provides nor adapts to an interface of a delivery.
@@ -89,8 +106,13 @@ class SMTPServerFactory(ServerFactory):
         self.reactor = reactor
         self.limits = limits or Limits()
         self.observer = observer
+        self.tls = tls
+        self.profile = replace(profile or Profile(), startTLS=tls is not None)
+        self.authenticate = authenticate
+        self.offer = frozenset(offer)
         self._hostname = hostname or socket.gethostname()
         self.greeting = replies.greeting(self._hostname)
+        self.now = time.time
         self._sessions: set[SMTPServer] = set()
         self._perAddress: dict[str, int] = {}
         self._drained: list[Deferred[None]] = []
@@ -98,7 +120,6 @@ class SMTPServerFactory(ServerFactory):
         self._draining = False
         self._idPrefix = f"{int(time.time()):x}{os.getpid():x}{os.urandom(2).hex()}".upper()
         self._ids = 0
-        self.now = time.time
         self._deliveries: IMessageDeliveryFactory | None = IMessageDeliveryFactory(delivery, None)
         self._backend = None if self._deliveries is not None else self._backendFor(delivery)
 
@@ -120,7 +141,7 @@ class SMTPServerFactory(ServerFactory):
             if self.observer is not None:
                 self.observer.sessionRefused(host, refusal)
             return TurnedAway(refusal)
-        info = SessionInfo(self.newId(), self._hostname, host, getattr(addr, "port", 0))
+        info = SessionInfo(self.newId(), self._hostname, host, getattr(addr, "port", 0), lmtp=self.profile.lmtp)
         backend = self._backend
         if backend is None:
             assert self._deliveries is not None, "there is a backend for all sessions, or a factory of them"
@@ -198,6 +219,13 @@ class SMTPServerFactory(ServerFactory):
         expander = IExpandList(delivery, None)
         extended = IExtendDialogue(delivery, None)
         extensions = (*EXTENSIONS, *extended.extensions) if extended is not None else EXTENSIONS
-        dialect = Dialect(self.limits, extensions, expands=expander is not None)
+        honours = IHonourExtensions(delivery, None)
+        dialect = Dialect(
+            self.limits,
+            extensions,
+            profile=self.profile,
+            expands=expander is not None,
+            honours=self.offer if honours is None else self.offer.union(honours.honours),
+            now=self.now,
+        )
         return Backend(adapted, IVerifyAddress(delivery, None), expander, dialect)
-

@@ -7,6 +7,7 @@ taken for a line; a protocol that waits or closes is not given another line; out
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntFlag
 
 from twisted.internet.interfaces import IPushProducer, ITCPTransport, ITransport
@@ -42,7 +43,7 @@ class PatientLineReceiver(LineReceiver):
         output: what will be written at the end of this read.
     """
 
-    __slots__ = ("_discarding", "_holds", "_parsing", "_reading", "_unread", "output")
+    __slots__ = ("_action", "_discarding", "_holds", "_parsing", "_reading", "_unread", "output")
 
     delimiter = b"\r\n"
     transport: ITransport
@@ -54,6 +55,7 @@ class PatientLineReceiver(LineReceiver):
         self._parsing = False
         self._reading = True
         self._discarding = False
+        self._action: Callable[[], None] | None = None
 
     def makeConnection(self, transport: ITransport) -> None:
         """Puts the connection under flow control: a peer that does not read what it is sent is not read from either."""
@@ -108,6 +110,10 @@ class PatientLineReceiver(LineReceiver):
         if not self._holds & _CLOSING:
             self._unread = data[offset:] if offset else data
         self.flush()
+        action, self._action = self._action, None
+        if action is not None:
+            action()
+            self.release()
 
     def _tail(self, data: bytes, offset: int) -> int:
         """Looks at a line whose end has not come. Returns where what must be kept of it begins."""
@@ -152,6 +158,11 @@ class PatientLineReceiver(LineReceiver):
     def hold(self) -> None:
         """Stops parsing until `release`: the answer to the last line or chunk is still to come."""
         self._holds |= _WAITING
+
+    def interrupt(self, action: Callable[[], None]) -> None:
+        """Stops parsing behind the present line, writes what is gathered, then does `action`; `clearLineBuffer` gives it what is left."""
+        self._holds |= _WAITING
+        self._action = action
 
     def release(self) -> None:
         """Parses on after `hold`."""

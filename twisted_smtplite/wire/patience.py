@@ -23,7 +23,20 @@ class Patience:
         seconds: the reactor's clock.
     """
 
-    __slots__ = ("_began", "_call", "_limits", "_octets", "_reactor", "_reply", "_runOut", "_textBegun", "_timeout", "_windowFrom", "seconds", "since")
+    __slots__ = (
+        "_began",
+        "_call",
+        "_limits",
+        "_octets",
+        "_reactor",
+        "_reply",
+        "_runOut",
+        "_textBegun",
+        "_timeout",
+        "_windowFrom",
+        "seconds",
+        "since",
+    )
 
     def __init__(self, reactor: IReactorTime, limits: Limits, runOut: Callable[[Reply], None]) -> None:
         """Args:
@@ -47,6 +60,11 @@ class Patience:
         """From now on the client is to send commands."""
         self._windowFrom = None
         self._expect(self._limits.commandTimeout, replies.TIMEOUT)
+
+    def expectHandshake(self) -> None:
+        """From now on the client is to do its TLS handshake."""
+        self._windowFrom = None
+        self._expect(self._limits.handshakeTimeout, replies.HANDSHAKE_TIMEOUT)
 
     def expectText(self) -> None:
         """From now on the client is to send text, and has not begun."""

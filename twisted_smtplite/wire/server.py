@@ -1,38 +1,43 @@
 """The server's protocol: puts the dialogue's rules on a connection and asks the delivery what the rules cannot decide.
 
-Knows modes (line, body), order, time and the one open question. Must not know a backend, a file or a policy. Replies leave in command order
-because nothing is parsed while a question is open; a plain answer goes through without a Deferred.
+Knows modes (line, text), order, time, TLS and the message on its way in. Must not know a backend, a file or a policy's reasons. Replies leave in
+command order because nothing is parsed while a question is open; a plain answer goes through without a Deferred.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from ..dialogue.body import BodyReader
-from ..dialogue.outcome import Outcome, fold, perRecipient
-from ..dialogue.session import AskData, AskRecipient, AskSender, AskVerify, Question, Session
+from ..dialogue.body import ChunkReader, DotReader, Text
+from ..dialogue.outcome import fold, perRecipient
+from ..dialogue.session import Session
+from ..dialogue.steps import AskCredentials, AskData, AskRecipient, AskSender, AskVerify, StartTLS, Step, TakeChunk
 from ..interfaces import IMessage
 from ..model import replies
 from ..model.envelope import SessionInfo
+from ..model.limits import Limits
 from ..model.reply import Refused, Reply
-from .lines import PatientLineReceiver
+from .asking import AskingLineReceiver
 from .patience import Patience
+from .tls import noteFacts, startTLS
 
 if TYPE_CHECKING:
+    from ..model.envelope import Envelope
     from .factory import Backend, SMTPServerFactory
 
-_log = Logger()
+
+# Stands where no message has begun.
+_NO_TEXT = Text(Limits())
 
 
-class SMTPServer(PatientLineReceiver):
+@implementer(IHandshakeListener)
+class SMTPServer(AskingLineReceiver):
     """One SMTP session (RFC 5321). Made by `SMTPServerFactory.buildProtocol`.
 
     Attributes:
@@ -40,8 +45,8 @@ class SMTPServer(PatientLineReceiver):
     """
 
     __slots__ = (
-        "MAX_LENGTH", "_accepted", "_backend", "_body", "_cause", "_complete", "_draining", "_late", "_message", "_observer", "_patience",
-        "_pending", "_refusal", "_serial", "_session", "_settle", "factory", "info",
+        "MAX_LENGTH", "_accepted", "_backend", "_cause", "_chunk", "_complete", "_draining", "_last", "_message", "_observer", "_patience", "_reader",
+        "_refusal", "_session", "_text", "factory", "info",
     )  # fmt: skip
 
     def __init__(self, factory: SMTPServerFactory, backend: Backend, info: SessionInfo) -> None:
@@ -50,38 +55,54 @@ class SMTPServer(PatientLineReceiver):
         self.info = info
         self.MAX_LENGTH = backend.dialect.lineLength
         self._backend = backend
-        self._session = Session(info, backend.dialect, factory.newId, factory.now)
+        self._session = Session(info, backend.dialect, factory.newId)
         self._patience = Patience(factory.reactor, factory.limits, self._runOut)
         self._observer = factory.observer
         self._accepted = 0
         self._draining = False
         self._cause = "connection lost"
-        # The message on its way in: who reads it, who takes it, whether its end was seen, and why nobody takes it any more.
-        self._body: BodyReader | None = None
+        # The message on its way in: what is known of its text, who reads it, who takes it, and why nobody takes it any more. The reader reads up to
+        # the end of the text, or of a chunk, which may be the last; it is complete when that end was seen.
+        self._text = _NO_TEXT
+        self._reader: DotReader | ChunkReader | None = None
         self._message: IMessage | None = None
-        self._complete = False
         self._refusal: Reply | None = None
-        # The open question: its answer, what to do with it, and its number, since a late answer to an old question counts no more.
-        self._pending: Deferred[Any] | None = None
-        self._settle: Callable[[Any], None] = _ignore
-        self._serial = 0
+        self._chunk: TakeChunk | None = None
+        self._last = False
+        self._complete = False
 
     # The connection.
 
     def connectionMade(self) -> None:
-        """Greets the client."""
+        """Greets the client; inside TLS once the handshake is done."""
         # Until its first octet is there, see rawDataReceived.
         self.setRawMode()
-        self._patience.expectCommand()
         if self._observer is not None:
             self._observer.sessionStarted(self.info)
+        if ISSLTransport.providedBy(self.transport):
+            self._patience.expectHandshake()
+        else:
+            self._greet()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there: by STARTTLS, or from the beginning."""
+        noteFacts(self.transport, self.info)  # type: ignore[arg-type]
+        implicit = not self.info.tls
+        self._session.tlsStarted()
+        if implicit:
+            self._greet()
+        else:
+            self._patience.expectCommand()
+
+    def _greet(self) -> None:
+        self._patience.expectCommand()
         self.transport.write(self.factory.greeting.wire)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The client has gone, or the connection was closed: an open message is thrown away, an open question is cancelled."""
+        """The client has gone, or the connection was closed: an open question is cancelled, an open message is thrown away."""
         super().connectionLost(reason)
         self._patience.stop()
-        self._forget()
+        self.forget()
         self._abort(reason.value if isinstance(reason.value, Exception) else ConnectionLost())
         self.factory.sessionOver(self)
         if self._observer is not None:
@@ -97,15 +118,31 @@ class SMTPServer(PatientLineReceiver):
         """Closes the connection at once, whatever is going on."""
         self.transport.abortConnection()  # type: ignore[attr-defined]
 
+    def waiting(self) -> None:
+        self._patience.expectAnswer()
+
+    def answered(self) -> None:
+        if self._reader is None or self._complete:
+            self._patience.expectCommand()
+        else:
+            self._patience.expectMoreText()
+
+    def situation(self) -> dict[str, Any]:
+        return {"session": self.info.id, "stage": self._session.verb}
+
+    def release(self) -> None:
+        """Parses on. If the server stops, this is the moment to end the session."""
+        self._endIfDraining()
+        super().release()
+
     def _runOut(self, reply: Reply) -> None:
         """Patience has run out."""
         if reply is replies.BACKEND_TIMEOUT:
-            settle = self._settle
-            self._forget()
-            self._settled(settle, reply)
-        elif self.closing or self.stuck:
+            self.giveUp(reply)
+        elif self.closing or self.stuck or reply is replies.HANDSHAKE_TIMEOUT:
             # Whoever does not read cannot be told.
-            self._cause = _cause(reply)
+            if not self.closing:
+                self._cause = _cause(reply)
             self.cutOff()
         else:
             self._say(reply)
@@ -121,52 +158,8 @@ class SMTPServer(PatientLineReceiver):
             self.close(linger=not reply.positive)
 
     def _endIfDraining(self) -> None:
-        if self._draining and self._body is None and self._pending is None and not self.closing:
+        if self._draining and self._message is None and self._reader is None and not self.asking and not self.closing:
             self._say(replies.SHUTDOWN)
-
-    # Commands.
-
-    def lineReceived(self, line: bytes) -> None:
-        """Takes a command."""
-        step = self._session.command(line)
-        if isinstance(step, Reply):
-            self._hear(step)
-        else:
-            self._ask(step)
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """Takes a command that is too long."""
-        self._hear(self._session.lineTooLong())
-
-    def _hear(self, reply: Reply) -> None:
-        """Gives the reply to a command, and tells the observer if it refuses a step of a transaction."""
-        if reply.code >= 400 and self._observer is not None and self._session.verb in ("MAIL", "RCPT", "DATA"):
-            self._observer.commandRefused(self.info, self._session.verb, None, reply)
-        self._say(reply)
-
-    def _ask(self, question: Question) -> None:
-        """Asks the delivery what the rules leave open. Most answers are plain: they take the short way, through no Deferred."""
-        backend = self._backend
-        info = self.info
-        answer: Any
-        try:
-            if isinstance(question, AskRecipient):
-                answer = backend.delivery.validateTo(info, question.envelope, question.recipient)
-            elif isinstance(question, AskSender):
-                answer = backend.delivery.validateFrom(info, question.envelope)
-            elif isinstance(question, AskData):
-                self._await(self._call(backend.delivery.startMessage, info, question.envelope), self._messageStarted, late=_throwAway)
-                return
-            elif isinstance(question, AskVerify):
-                answer = backend.verifier.verify(info, question.text) if backend.verifier else None
-            else:
-                answer = backend.expander.expand(info, question.text) if backend.expander else None
-        except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the session goes on
-            answer = self._failed(Failure())  # type: ignore[no-untyped-call]
-        if answer is None:
-            self.output.append(self._session.answer(None).wire)
-        else:
-            self._await(answer, self._answered)
 
     def flush(self) -> None:
         """Writes the replies of this read. Where there are any, the client has made progress."""
@@ -174,53 +167,173 @@ class SMTPServer(PatientLineReceiver):
             self._patience.since = self._patience.seconds()
             super().flush()
 
-    def _answered(self, verdict: object) -> None:
+    # Commands.
+
+    def lineReceived(self, line: bytes) -> None:
+        """Takes a command, or a response in an AUTH exchange."""
+        step = self._session.command(line)
+        if isinstance(step, Reply):
+            self._hear(step)
+        else:
+            self._take(step)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Takes a line that is too long."""
+        self._hear(self._session.lineTooLong())
+
+    def _hear(self, reply: Reply) -> None:
+        """Gives the reply to a command, and does what follows from the command itself."""
+        session = self._session
+        if reply.code >= 400 and self._observer is not None and session.verb in ("MAIL", "RCPT", "DATA", "BDAT", "AUTH"):
+            self._observer.commandRefused(self.info, session.verb, None, reply)
+        if self._message is not None and session.envelope is None:
+            # RSET, EHLO: a message of which chunks were taken already.
+            self._abort(ConnectionAborted())
+        self.MAX_LENGTH = session.lineLength
+        self._say(reply)
+
+    def _take(self, step: Step) -> None:
+        """Takes a step: asks the delivery what the rules leave open. Most answers are plain: they take the short way, through no Deferred."""
+        backend = self._backend
+        info = self.info
+        answer: Any
+        try:
+            if isinstance(step, AskRecipient):
+                answer = backend.delivery.validateTo(info, step.envelope, step.recipient)
+            elif isinstance(step, AskSender):
+                answer = backend.delivery.validateFrom(info, step.envelope)
+            elif isinstance(step, AskData):
+                self._askForMessage(step.envelope)
+                return
+            elif isinstance(step, TakeChunk):
+                self._takeChunk(step)
+                return
+            elif isinstance(step, StartTLS):
+                self.interrupt(self._startTLS)
+                return
+            elif isinstance(step, AskCredentials):
+                self.awaitAnswer(self.call(self.factory.authenticate, info, step.check), self._credentialsChecked)
+                return
+            elif isinstance(step, AskVerify):
+                answer = backend.verifier.verify(info, step.text) if backend.verifier else None
+            else:
+                answer = backend.expander.expand(info, step.text) if backend.expander else None
+        except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the session goes on
+            answer = self.failed(Failure())  # type: ignore[no-untyped-call]
+        if answer is None:
+            self.output.append(cast(Reply, self._session.answer(None)).wire)
+        else:
+            self.awaitAnswer(answer, self._decided)
+
+    def _decided(self, verdict: object) -> None:
         """The verdict on a sender, a recipient, or what VRFY and EXPN asked."""
         if verdict is not None and not isinstance(verdict, Reply):
-            verdict = self._wrong(verdict)
-        self._hear(self._session.answer(verdict))
+            verdict = self.wrong(verdict)
+        self._answer(verdict)
+
+    def _credentialsChecked(self, verdict: object) -> None:
+        """What is known of credentials. A checker that failed says nothing about them (RFC 4954 6)."""
+        self._answer(replies.AUTH_TEMPORARY if verdict in (replies.LOCAL_ERROR, replies.BACKEND_TIMEOUT) else verdict)
+
+    def _answer(self, verdict: object) -> None:
+        step = self._session.answer(verdict)
+        if isinstance(step, Reply):
+            self._hear(step)
+        else:
+            self._take(step)
+
+    def _startTLS(self) -> None:
+        """Begins TLS. What stands behind STARTTLS in the same read was said in the clear, and is never run (RFC 3207 6)."""
+        assert self.factory.tls is not None, "STARTTLS is offered only where there is a certificate"
+        if self.clearLineBuffer():
+            self._hear(replies.TLS_PIPELINED)
+            return
+        self._say(replies.READY_FOR_TLS)
+        self.flush()
+        self._patience.expectHandshake()
+        startTLS(self, self.factory.tls, self.factory.reactor)
 
     # The message.
 
+    def _askForMessage(self, envelope: Envelope) -> None:
+        """Asks the delivery who takes the message."""
+        self.awaitAnswer(self.call(self._backend.delivery.startMessage, self.info, envelope), self._messageStarted, late=_throwAway)
+
     def _messageStarted(self, message: object) -> None:
-        """The delivery has answered DATA."""
+        """The delivery has answered DATA, or the first BDAT."""
+        refusal = None
         if message is None or isinstance(message, (str, Reply)):
-            refusal = message if isinstance(message, Reply) and not message.positive else self._wrong(message)
-            self._hear(self._session.answer(refusal))
+            refusal = message if isinstance(message, Reply) and not message.positive else self.wrong(message)
+        chunk = self._chunk
+        reply = cast(Reply, self._session.answer(refusal))
+        if chunk is not None:
+            # BDAT is answered when its chunk was read.
+            self._readChunk(chunk if refusal is None else chunk._replace(refusal=reply), cast(IMessage, message))
             return
-        self._say(self._session.answer(None))
-        self._message = cast(IMessage, message)
-        self._body = BodyReader(self.factory.limits)
-        self._complete = False
+        self._hear(reply)
+        if refusal is None:
+            self._patience.expectText()
+            self._open(cast(IMessage, message))
+            self._read(DotReader(self._text), last=True)
+            self._deliver(self._trace())
+
+    def _takeChunk(self, chunk: TakeChunk) -> None:
+        """BDAT arrived: its chunk is part of the message, or is read and thrown away."""
+        if chunk.refusal is None and self._message is None:
+            assert chunk.envelope is not None, "BDAT without a transaction is refused"
+            self._chunk = chunk
+            self._askForMessage(chunk.envelope)
+        else:
+            self._readChunk(chunk, self._message)
+
+    def _readChunk(self, chunk: TakeChunk, message: IMessage | None) -> None:
+        first, self._chunk = self._chunk is not None, None
+        if chunk.refusal is not None:
+            self._text = Text(self.factory.limits)
+            self._refusal = chunk.refusal
+        elif first:
+            self._open(cast(IMessage, message), binary=chunk.envelope is not None and chunk.envelope.body == "BINARYMIME")
+        self._patience.expectMoreText()
+        self._read(ChunkReader(self._text, chunk.size), last=chunk.last and chunk.refusal is None)
+        if first and chunk.refusal is None:
+            self._deliver(self._trace())
+        if not chunk.size:
+            self._wholeRead(b"")
+
+    def _open(self, message: IMessage, *, binary: bool = False) -> None:
+        """A message begins."""
+        self._message = message
+        self._text = Text(self.factory.limits, binary=binary)
         self._refusal = None
-        self._patience.expectText()
+
+    def _read(self, reader: DotReader | ChunkReader, *, last: bool) -> None:
+        """What comes now goes to the reader; with `last` its end is that of the message."""
+        self._reader = reader
+        self._last = last
+        self._complete = False
         self.setRawMode()
-        envelope = self._session.envelope
-        assert envelope is not None, "DATA is asked about only inside a transaction"
-        trace = self._call(self._backend.delivery.receivedHeader, self.info, envelope)
+
+    def _trace(self) -> bytes:
+        """The trace header that the delivery wants on top."""
+        trace = self.call(self._backend.delivery.receivedHeader, self.info, self._session.envelope)
         if isinstance(trace, Reply):
-            self._chunkTaken(trace)
-        elif trace:
-            self._give(trace)
+            self._refuse(trace)
+            return b""
+        return cast(bytes, trace or b"")
 
     def rawDataReceived(self, data: bytes) -> None:
         """Takes the next octets of the text; or the first octets of the session, to see whether it is one."""
-        body = self._body
-        if body is None:
+        reader = self._reader
+        if reader is None:
             self._firstOctets(data)
             return
-        chunk, rest = body.feed(data)
-        if body.refusal is not None:
-            self._abort(Refused(body.refusal))
+        piece, rest = reader.feed(data)
         if rest is None:
             self._patience.textCame(len(data))
+            self._deliver(piece)
         else:
-            self._complete = True
             self.setLineMode(rest)
-        if chunk and self._message is not None:
-            self._give(chunk)
-        elif rest is not None:
-            self._endOfMessage()
+            self._wholeRead(piece)
 
     def _firstOctets(self, data: bytes) -> None:
         """Ends what begins with a TLS handshake, before anything in it can pass for a command."""
@@ -231,123 +344,74 @@ class SMTPServer(PatientLineReceiver):
         else:
             self.setLineMode(data)
 
-    def _give(self, chunk: bytes) -> None:
-        """Hands a chunk to the message; goes on when it was taken."""
-        assert self._message is not None, "a refused message is given nothing"
-        self._await(self._call(self._message.dataReceived, chunk), self._chunkTaken)
+    def _wholeRead(self, piece: bytes) -> None:
+        """The reader is done: `piece` is the last of the text, or of the chunk."""
+        self._complete = True
+        self._deliver(piece + self._text.end() if self._last else piece)
 
-    def _chunkTaken(self, refusal: object) -> None:
-        """The message has taken a chunk, or failed to."""
+    def _deliver(self, piece: bytes) -> None:
+        """Hands a piece to the message; goes on when it was taken."""
+        if self._text.refusal is not None:
+            self._refuse(self._text.refusal)
+        if piece and self._message is not None:
+            self.awaitAnswer(self.call(self._message.dataReceived, piece), self._taken)
+        else:
+            self._taken(None)
+
+    def _taken(self, refusal: object) -> None:
+        """The message has taken a piece, or failed to."""
         if isinstance(refusal, Reply):
-            self._refusal = refusal if not refusal.positive else self._wrong(refusal)
-            self._abort(Refused(self._refusal))
+            self._refuse(refusal if not refusal.positive else self.wrong(refusal))
         if self._complete:
-            self._endOfMessage()
+            self._reader = None
+            if self._last:
+                self._endOfMessage()
+            else:
+                self._endOfChunk()
+
+    def _endOfChunk(self) -> None:
+        """A chunk is here that was not the last, or was refused (RFC 3030 2)."""
+        self._patience.expectCommand()
+        self._hear(replies.CHUNK_OK if self._refusal is None else self._session.chunkRefused(self._refusal))
 
     def _endOfMessage(self) -> None:
         """All of the message is here: asks for its outcome, unless it was refused on the way."""
         message, self._message = self._message, None
-        if message is not None:
-            self._await(self._call(message.eomReceived), self._finished)
-            return
-        assert self._body is not None, "a message ends only where one has begun"
-        self._finished(self._body.refusal or self._refusal)
+        if message is None:
+            self._finished(self._refusal)
+        else:
+            self.awaitAnswer(self.call(message.eomReceived), self._finished)
 
-    def _finished(self, outcome: Outcome) -> None:
-        """The outcome is known: one reply, and the transaction is over."""
+    def _finished(self, outcome: Any) -> None:
+        """The outcome is known: the transaction is over."""
         envelope = self._session.envelope
-        body, self._body = self._body, None
-        assert envelope is not None and body is not None, "an outcome belongs to a message"  # noqa: PT018
+        assert envelope is not None, "an outcome belongs to a message"
         try:
             outcomes = perRecipient(outcome, len(envelope.recipients))
         except (TypeError, ValueError):
-            outcomes = perRecipient(self._wrong(outcome), len(envelope.recipients))
-        reply = self._session.finish(fold(outcomes))
+            outcomes = perRecipient(self.wrong(outcome), len(envelope.recipients))
+        said = self._session.finish(outcomes)
+        self._patience.expectCommand()
+        reply = fold(outcomes)
         if reply.positive:
             self._accepted += 1
-        self._patience.expectCommand()
         if self._observer is not None:
-            self._observer.messageFinished(self.info, envelope, body.size, reply, outcomes)
-        self._say(reply)
+            self._observer.messageFinished(self.info, envelope, self._text.size, reply, outcomes)
+        for line in said:
+            self._say(line)
         self._endIfDraining()
+
+    def _refuse(self, reply: Reply) -> None:
+        """Nobody takes the message any more; its rest is read all the same."""
+        if self._refusal is None:
+            self._refusal = reply
+        self._abort(Refused(reply))
 
     def _abort(self, reason: Exception) -> None:
         """Lets go of the message, if there is one that was not completed."""
         message, self._message = self._message, None
         if message is not None:
-            self._call(message.connectionLost, reason)
-
-    # Calling the delivery, and waiting for it.
-
-    def _call(self, method: Callable[..., Any], *arguments: object) -> Any:
-        """Calls into the delivery. What it raises becomes the reply for the client: nothing comes out of here."""
-        try:
-            return method(*arguments)
-        except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the session goes on
-            return self._failed(Failure())  # type: ignore[no-untyped-call]
-
-    def _failed(self, failure: Failure) -> Reply:
-        """The reply for a delivery that failed."""
-        if isinstance(failure.value, Refused):
-            return failure.value.reply
-        _log.failure("The delivery failed in session {session} at {verb}", failure, session=self.info.id, verb=self._session.verb)
-        return replies.LOCAL_ERROR
-
-    def _wrong(self, answer: object) -> Reply:
-        """The reply for a delivery that answered what the contract does not know."""
-        _log.error("The delivery answered {answer!r} at {verb}, see interfaces", answer=answer, verb=self._session.verb)
-        return replies.LOCAL_ERROR
-
-    def _await(self, answer: Any, settle: Callable[[Any], None], late: Callable[[object], None] = lambda answer: None) -> None:
-        """Settles a plain answer at once. For a Deferred or a coroutine everything waits, and `settle` is called when it is there.
-
-        Args:
-            answer: what the delivery returned.
-            settle: what to do with it.
-            late: what to do with it when it comes after the question is forgotten.
-        """
-        if answer is None:
-            settle(None)
-            return
-        if isinstance(answer, CoroutineType):
-            answer = Deferred.fromCoroutine(answer)
-        if not isinstance(answer, Deferred):
-            settle(answer)
-            return
-        self.hold()
-        self._pending = answer
-        self._settle = settle
-        self._patience.expectAnswer()
-        answer.addBoth(self._arrived, self._serial, late)
-
-    def _arrived(self, answer: object, serial: int, late: Callable[[object], None]) -> None:
-        """A Deferred has fired."""
-        if serial != self._serial:
-            if not isinstance(answer, Failure):
-                self._call(late, answer)
-            return
-        settle = self._settle
-        self._pending = None
-        self._settled(settle, self._failed(answer) if isinstance(answer, Failure) else answer)
-
-    def _settled(self, settle: Callable[[Any], None], answer: object) -> None:
-        """Goes on with the answer that everything waited for."""
-        self._serial += 1
-        if self._body is None or self._complete:
-            self._patience.expectCommand()
-        else:
-            self._patience.expectMoreText()
-        settle(answer)
-        if self._pending is None:
-            self._endIfDraining()
-            self.release()
-
-    def _forget(self) -> None:
-        """Drops the open question: its answer is cancelled, and belongs to nobody if it comes all the same."""
-        self._serial += 1
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.cancel()
+            self.call(message.connectionLost, reason)
 
 
 def _cause(reply: Reply) -> str:
@@ -359,7 +423,3 @@ def _throwAway(message: object) -> None:
     """A message that was started too late: nobody will send it."""
     if message is not None and not isinstance(message, Reply):
         cast(IMessage, message).connectionLost(ConnectionLost())
-
-
-def _ignore(answer: object) -> None:
-    """No question is open."""

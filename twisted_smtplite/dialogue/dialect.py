@@ -1,0 +1,127 @@
+"""The dialect of a server: what all its sessions share, in the form that a session reads fastest.
+
+Knows which extensions and mechanisms are offered to a session, and owns the parameters. Must not know the order of commands (`session`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
+
+from ..model import replies
+from ..model.envelope import Envelope, Parameter, Recipient, SessionInfo
+from ..model.limits import Limits
+from ..model.profile import Profile
+from ..model.reply import Reply
+from .extensions import EXTENSIONS, Extension, MailParser, RcptParser
+
+_Parser = TypeVar("_Parser")
+# A mechanism that shows the password to whoever listens (RFC 4954 4, RFC 4616 1).
+_REVEALING = frozenset(("PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"))
+
+
+class Dialect:
+    """What the sessions of a server share.
+
+    Attributes:
+        limits: the bounds.
+        profile: the choices.
+        expands: True if a delivery answers EXPN.
+        honours: the keywords of extensions that the delivery acts on.
+        now: the time, in seconds since the epoch.
+        lineLength: octets of the longest command line without its CRLF.
+
+    Raises:
+        ValueError: two extensions own the same parameter.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        extensions: Iterable[Extension] = EXTENSIONS,
+        *,
+        profile: Profile = Profile(),  # noqa: B008 - a frozen value
+        expands: bool = False,
+        honours: Collection[str] = (),
+        now: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.limits = limits
+        self.profile = profile
+        self.expands = expands
+        self.honours = frozenset(honours)
+        self.now = now
+        self._extensions = tuple(extensions)
+        self._mail: dict[str, tuple[Extension, MailParser]] = {}
+        self._rcpt: dict[str, tuple[Extension, RcptParser]] = {}
+        for extension in self._extensions:
+            twice = (self._mail.keys() & extension.mail.keys()) | (self._rcpt.keys() & extension.rcpt.keys())
+            if twice:
+                raise ValueError(f"extension {extension.keyword}: another one owns the parameter {min(twice)}")
+            self._mail.update((keyword, (extension, parser)) for keyword, parser in extension.mail.items())
+            self._rcpt.update((keyword, (extension, parser)) for keyword, parser in extension.rcpt.items())
+        # RFC 5321 4.5.3.1.4: extensions that are offered, in the clear or inside TLS, make the line longer.
+        anybody = (SessionInfo("", ""), SessionInfo("", "", tls=True))
+        offered = [row for row in self._extensions if any(self.offer(row, session) is not None for session in anybody)]
+        self.lineLength = limits.commandLine - 2 + sum(row.lineGrowth for row in offered)
+        self._ehlo: dict[object, Reply] = {}
+
+    def offer(self, extension: Extension, session: SessionInfo) -> str | None:
+        """The text behind the keyword in the EHLO reply of this session, or None when the extension is not offered to it."""
+        if extension.honoured and extension.keyword not in self.honours:
+            return None
+        return extension.advertise(session, self)
+
+    def ehlo(self, session: SessionInfo) -> Reply:
+        """The reply to EHLO (RFC 5321 4.1.1.1): one keyword a line. Made once for each state in which a session can ask, and each hour."""
+        key = (session.hostname, session.tls, session.user is None, session.certificate is None, int(self.now()) // 3600)
+        reply = self._ehlo.get(key)
+        if reply is None:
+            offers = ((extension.keyword, self.offer(extension, session)) for extension in self._extensions)
+            lines = [f"{keyword} {text}".rstrip() for keyword, text in offers if text is not None]
+            if len(self._ehlo) > 50:
+                self._ehlo.clear()
+            reply = self._ehlo[key] = Reply(250, None, (session.hostname, *lines))
+        return reply
+
+    def mechanisms(self, session: SessionInfo) -> list[str]:
+        """The SASL mechanisms that this session may use, the preferred first."""
+        secret = session.tls or self.profile.plaintextAuth
+        offered = [name for name in self.profile.mechanisms if secret or name not in _REVEALING]
+        # RFC 4422 Appendix A: EXTERNAL is for who has shown who he is by other means; RFC 5802 6: -PLUS binds to the TLS channel.
+        return [
+            name
+            for name in offered
+            if (name != "EXTERNAL" or session.certificate is not None) and (not name.endswith("-PLUS") or session.channelBinding is not None)
+        ]
+
+    def readMail(self, parameters: Iterable[Parameter], envelope: Envelope, session: SessionInfo) -> Reply | None:
+        """Reads the parameters of MAIL into the envelope; the Reply that refuses the first bad one, or None."""
+        seen: set[str] = set()
+        for keyword, value in parameters:
+            parser = self._parserFor(self._mail, keyword, seen, session)
+            refusal = parser if isinstance(parser, Reply) else parser(value, envelope, self.limits)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def readRcpt(self, parameters: Iterable[Parameter], recipient: Recipient, envelope: Envelope, session: SessionInfo) -> Reply | None:
+        """Reads the parameters of RCPT into the recipient; the Reply that refuses the first bad one, or None."""
+        seen: set[str] = set()
+        for keyword, value in parameters:
+            parser = self._parserFor(self._rcpt, keyword, seen, session)
+            refusal = parser if isinstance(parser, Reply) else parser(value, recipient, envelope)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def _parserFor(self, owners: dict[str, tuple[Extension, _Parser]], keyword: str, seen: set[str], session: SessionInfo) -> _Parser | Reply:
+        """Who reads this parameter; or the refusal: nobody owns it, its owner is not offered here, or it stands here for the second time."""
+        name = keyword.upper()
+        owner = owners.get(name)
+        # RFC 5321 4.1.1.11: what is not implemented here, or not now, is 555.
+        if owner is None or self.offer(owner[0], session) is None:
+            return replies.unknownParameter(keyword)
+        if name in seen:
+            return replies.repeatedParameter(keyword)
+        seen.add(name)
+        return owner[1]
