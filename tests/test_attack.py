@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -184,6 +185,15 @@ def test_a_client_that_never_reads_is_not_read_from(server: Server) -> None:
     assert server.peak() - before < 8 * MEBI
 
 
+@pytest.fixture
+def manyFiles() -> Iterator[int]:
+    """As many open files as the system allows, for us and for the servers that we start. Gives their number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def _silence(server: Server, sources: Callable[[int], str], count: int) -> None:
     before = server.peak()
     with ExitStack() as stack:
@@ -199,14 +209,18 @@ def _silence(server: Server, sources: Callable[[int], str], count: int) -> None:
     assert (server.peak() - before) / count < 12 * 1024
 
 
-def test_a_thousand_clients_that_say_nothing_cost_little(server: Server) -> None:
+def test_a_thousand_clients_that_say_nothing_cost_little(manyFiles: int, server: Server) -> None:
+    if manyFiles < 1_100:
+        pytest.skip("too few files may be open")
     _silence(server, lambda number: "127.0.0.1", 1000)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_ten_thousand_clients_that_say_nothing_cost_little(server: Server) -> None:
-    _silence(server, lambda number: f"127.0.{number // 250}.{number % 250 + 1}", 9_000)
+def test_ten_thousand_clients_that_say_nothing_cost_little(manyFiles: int, server: Server) -> None:
+    if manyFiles < 10_100:
+        pytest.skip("too few files may be open")
+    _silence(server, lambda number: f"127.0.{number // 250}.{number % 250 + 1}", 10_000)
 
 
 def test_more_connections_than_allowed_from_one_address_are_turned_away(tmp_path: Path) -> None:
