@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from twisted_smtplite.model.envelope import Envelope
 from twisted_smtplite.model.limits import BareLineEnds, Limits
+from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.model.reply import Refused, Reply
 
 
@@ -65,6 +66,10 @@ class Player:
         for word, values in dialogue.settings:
             if word == "limits":
                 options["limits"] = _limits(values)
+            elif word == "profile":
+                options["profile"] = _profile(values)
+            elif word == "users":
+                options["users"] = dict(value.split(":", 1) for value in values)
             elif word in ("hostname", "peer"):
                 options[word] = values[0]
             elif word == "delivery":
@@ -247,6 +252,14 @@ def _limits(values: list[str]) -> Limits:
         else:
             given[name] = (int if kinds[name] == "int" else float)(text)
     return Limits(**given)
+
+
+def _profile(values: list[str]) -> Profile:
+    given: dict[str, Any] = {}
+    for value in values:
+        name, _, text = value.partition("=")
+        given[name] = tuple(text.split(",")) if name == "mechanisms" else text == "true"
+    return Profile(**given)
 
 
 def verdictFor(text: str, stage: Stage) -> Verdict:

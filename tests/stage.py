@@ -6,17 +6,21 @@ Knows the public contract of the server (`twisted_smtplite.interfaces`, `SMTPSer
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
+from types import MappingProxyType
 
 from actors import Breakage, ScriptedDelivery, StrictObserver, StrictTransport
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from zope.interface import alsoProvides
 
+from twisted_smtplite.dialogue.sasl import Check
 from twisted_smtplite.interfaces import IExpandList, IVerifyAddress
+from twisted_smtplite.model.envelope import SessionInfo
 from twisted_smtplite.model.limits import Limits
+from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.wire.factory import SMTPServerFactory
 
 
@@ -29,6 +33,8 @@ class Stage:
         leaky: input comes through a pause.
         rng: where the slow answers take their delays from.
         extras: ``verify``, ``expand``: what else the delivery provides.
+        profile: the server's.
+        users: the passwords of those who may authenticate.
     """
 
     def __init__(
@@ -41,18 +47,32 @@ class Stage:
         leaky: bool = False,
         rng: Random | None = None,
         extras: Sequence[str] = (),
+        profile: Profile | None = None,
+        users: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.clock = Clock()
         self.delivery = ScriptedDelivery(self.clock, slow=slow, rng=rng)
         for extra in extras:
             alsoProvides(self.delivery, {"verify": IVerifyAddress, "expand": IExpandList}[extra])
         self.observer = StrictObserver()
-        self.factory = SMTPServerFactory(self.delivery, self.clock, hostname=hostname, limits=limits or Limits(), observer=self.observer)
+        self._users = users
+        self.factory = SMTPServerFactory(
+            self.delivery,
+            self.clock,
+            hostname=hostname,
+            limits=limits or Limits(),
+            observer=self.observer,
+            profile=profile,
+            authenticate=self._authenticate,
+        )
         self.factory.doStart()
         self.crowd: list[StrictTransport] = []
         self.peer = peer
         self._leaky = leaky
         self.transport = StrictTransport(peer, leaky=leaky)
+
+    def _authenticate(self, session: SessionInfo, check: Check) -> object:
+        return self.delivery.pace(lambda: check.user if self._users.get(check.user) == check.password else None)
 
     def connect(self) -> None:
         """The client connects."""

@@ -5,7 +5,8 @@ at the start of a line says who speaks:
 
     # text        a remark
     ! word ...    the setting, before the first step:
-                  `limits name=value ...` (fields of `Limits`), `hostname NAME`, `peer ADDRESS`, `delivery verify expand`,
+                  `limits name=value ...` (fields of `Limits`), `profile name=value ...` (fields of `Profile`; `mechanisms=PLAIN,LOGIN`),
+                  `hostname NAME`, `peer ADDRESS`, `delivery verify expand`, `users name:password ...` (who may authenticate),
                   `crowd NUMBER [ADDRESS]` (others that are connected already)
     C: text       the client sends this line with its CRLF; neighbours travel in one write
     C| text       the client sends these octets and nothing else
