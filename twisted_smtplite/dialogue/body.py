@@ -87,6 +87,10 @@ class Text:
 
     def _hasLongLine(self, piece: bytes, longest: int) -> bool:
         """True if a line with its CRLF exceeds `longest` octets. Leaps from line end to the last line end within reach, so long text costs little."""
+        if self._lineLength + len(piece) <= longest:
+            end = piece.rfind(b"\n")
+            self._lineLength = len(piece) - end - 1 if end >= 0 else self._lineLength + len(piece)
+            return False
         start = -self._lineLength
         while len(piece) - start > longest:
             end = piece.rfind(b"\n", max(start, 0), start + longest)
@@ -155,16 +159,20 @@ class DotReader:
 
 
 class ChunkReader:
-    """Reads a chunk of so many octets, behind BDAT. Dots mean nothing in it."""
+    """Reads a chunk of so many octets, behind BDAT. Dots mean nothing in it. The text is complete at the end of the `last` one."""
 
-    __slots__ = ("_left", "text")
+    __slots__ = ("_last", "_left", "text")
 
-    def __init__(self, text: Text, size: int) -> None:
+    def __init__(self, text: Text, size: int, *, last: bool) -> None:
         self.text = text
         self._left = size
+        self._last = last
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Reads the next octets from the client; returns what `DotReader.feed` does."""
-        piece = data[: self._left]
-        self._left -= len(piece)
-        return self.text.take(piece), None if self._left else data[len(piece) :]
+        chunk = data[: self._left]
+        self._left -= len(chunk)
+        piece = self.text.take(chunk)
+        if self._left:
+            return piece, None
+        return piece + self.text.end() if self._last else piece, data[len(chunk) :]

@@ -37,5 +37,7 @@ def fold(outcomes: Sequence[Reply]) -> Reply:
 
     A temporary failure wins over a permanent one because the client tries again for all of them, and nobody is lost.
     """
+    if len(outcomes) == 1:
+        return outcomes[0]
     # Classes 2, 4, 5 sort as they should win; of equals the first is taken.
     return min(outcomes, key=lambda reply: reply.code // 100)

@@ -21,7 +21,6 @@ from ..model.envelope import Envelope, SessionInfo
 from ..model.reply import Reply
 from .authentication import LINE_LENGTH, Exchange
 from .dialect import Dialect
-from .outcome import fold
 from .steps import AskCredentials, AskData, AskRecipient, AskSender, Phase, Step, TakeChunk
 from .table import Command, commandTable
 
@@ -91,7 +90,11 @@ class Session:
             return self._counted(refusal)
         if argument and row.bare:
             return self._counted(replies.NO_ARGUMENT_ALLOWED)
-        return self._result(row.run(self, argument))
+        step = row.run(self, argument)
+        if isinstance(step, Reply):
+            return self._replied(step)
+        self._question = step
+        return step
 
     def lineTooLong(self) -> Reply:
         """Takes a line that is too long, once, however long it is (RFC 5321 4.5.3.1.4)."""
@@ -109,13 +112,12 @@ class Session:
         """
         question = self._question
         self._question = None
-        if isinstance(verdict, Reply) and verdict.code >= 400:
-            self.exchange = None
-            return self._counted(verdict)
-        if isinstance(question, AskCredentials):
-            assert self.exchange is not None, "credentials belong to an exchange"
-            return self._result(self.exchange.answer(verdict))
-        reply = verdict if isinstance(verdict, Reply) else None
+        reply = None
+        if isinstance(verdict, Reply):
+            if verdict.code >= 400:
+                self.exchange = None
+                return self._counted(verdict)
+            reply = verdict
         if isinstance(question, AskRecipient):
             question.envelope.recipients.append(question.recipient)
             self.phase = Phase.RCPT
@@ -131,19 +133,23 @@ class Session:
         if isinstance(question, TakeChunk):
             self.phase = Phase.CHUNKS
             return replies.CHUNK_OK
+        if isinstance(question, AskCredentials):
+            assert self.exchange is not None, "credentials belong to an exchange"
+            return self._result(self.exchange.answer(verdict))
         return reply or replies.CANNOT_VERIFY
 
     def chunkRefused(self, reply: Reply) -> Reply:
-        """A chunk was read and thrown away: what the client hears. The message it belonged to is lost (RFC 3030 2)."""
-        if self.phase is Phase.CHUNKS:
+        """A chunk was read and thrown away: what the client hears. Its message is lost, and chunks that follow belong to none (RFC 3030 2)."""
+        if self.phase in (Phase.RCPT, Phase.CHUNKS):
             self.reset()
         return self._counted(reply)
 
-    def finish(self, outcomes: Sequence[Reply]) -> tuple[Reply, ...]:
+    def finish(self, outcomes: Sequence[Reply], reply: Reply) -> tuple[Reply, ...]:
         """Ends the transaction, once the message was read to its end.
 
         Args:
             outcomes: one Reply for each recipient, in order.
+            reply: what they fold into (`outcome.fold`).
 
         Returns:
             What the client hears: one reply; or with LMTP one for each recipient; or with PRDR one for each, and one for all.
@@ -151,7 +157,6 @@ class Session:
         envelope = self.envelope
         assert envelope is not None, "a message has an envelope"
         self.reset()
-        reply = fold(outcomes)
         if reply.positive:
             self._errors = 0
         if self.dialect.profile.lmtp:
@@ -191,18 +196,22 @@ class Session:
         self.commands = commandTable(self.dialect.profile, encrypted=self.info.tls, authenticated=self.info.user is not None)
 
     def _result(self, step: Reply | Step) -> Reply | Step:
-        """What came of a line: a step is remembered until it is answered, an error is counted, the end of an exchange is noted."""
-        if not isinstance(step, Reply):
-            self._question = step
-            return step
+        """What came of a line in an AUTH exchange, or of an answer in one."""
+        if isinstance(step, Reply):
+            return self._replied(step)
+        self._question = step
+        return step
+
+    def _replied(self, reply: Reply) -> Reply:
+        """The reply to a line: the end of an AUTH exchange is noted, an error is counted."""
         exchange = self.exchange
-        if exchange is not None and step.code != 334:
+        if exchange is not None and reply.code != 334:
             self.exchange = None
             if exchange.user is not None:
                 self.info.user = exchange.user
                 self.info.mechanism = exchange.name
                 self.commands = commandTable(self.dialect.profile, encrypted=self.info.tls, authenticated=True)
-        return self._counted(step)
+        return self._counted(reply)
 
     def _refused(self, reply: Reply) -> Reply:
         """The reply to a line that is no command at all. It ends an AUTH exchange."""

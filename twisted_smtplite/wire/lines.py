@@ -16,6 +16,8 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .sending import send
+
 
 class Hold(IntFlag):
     """Why no more input is parsed at the moment."""
@@ -196,7 +198,7 @@ class PatientLineReceiver(LineReceiver):
         if output:
             data = output[0] if len(output) == 1 else b"".join(output)
             output.clear()
-            self.transport.write(data)
+            send(self.transport, data)
 
     def _goOn(self) -> None:
         if not self._holds and not self._parsing:

@@ -130,7 +130,8 @@ class Patience:
         deadlines = self._deadlines()
         if not deadlines:
             return
-        earliest = min(when for when, _ in deadlines)
+        # No later than a window of the rate from now: a message that begins meanwhile then finds the timer early enough.
+        earliest = min(*(when for when, _ in deadlines), self.seconds() + self._limits.rateWindow)
         if self._call is not None:
             if self._call.getTime() <= earliest:
                 return

@@ -25,6 +25,7 @@ from ..model.limits import Limits
 from ..model.reply import Refused, Reply
 from .asking import AskingLineReceiver
 from .patience import Patience
+from .sending import send
 from .tls import noteFacts, startTLS
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class SMTPServer(AskingLineReceiver):
 
     def _greet(self) -> None:
         self._patience.expectCommand()
-        self.transport.write(self.factory.greeting.wire)
+        send(self.transport, self.factory.greeting.wire)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client has gone, or the connection was closed: an open question is cancelled, an open message is thrown away."""
@@ -154,8 +155,10 @@ class SMTPServer(AskingLineReceiver):
         if reply.closes:
             self._cause = _cause(reply)
             self._abort(Refused(reply) if not reply.positive else ConnectionDone())
-            self._patience.expectClose()
-            self.close(linger=not reply.positive)
+            linger = not reply.positive
+            if linger or self.stuck:
+                self._patience.expectClose()
+            self.close(linger=linger)
 
     def _endIfDraining(self) -> None:
         if self._draining and self._message is None and self._reader is None and not self.asking and not self.closing:
@@ -265,17 +268,18 @@ class SMTPServer(AskingLineReceiver):
         if message is None or isinstance(message, (str, Reply)):
             refusal = message if isinstance(message, Reply) and not message.positive else self.wrong(message)
         chunk = self._chunk
-        reply = cast(Reply, self._session.answer(refusal))
         if chunk is not None:
             # BDAT is answered when its chunk was read.
-            self._readChunk(chunk if refusal is None else chunk._replace(refusal=reply), cast(IMessage, message))
+            if refusal is None:
+                self._session.answer(None)
+            self._readChunk(chunk._replace(refusal=refusal), cast(IMessage, message))
             return
-        self._hear(reply)
+        self._hear(cast(Reply, self._session.answer(refusal)))
         if refusal is None:
             self._patience.expectText()
             self._open(cast(IMessage, message))
             self._read(DotReader(self._text), last=True)
-            self._deliver(self._trace())
+            self._giveTrace()
 
     def _takeChunk(self, chunk: TakeChunk) -> None:
         """BDAT arrived: its chunk is part of the message, or is read and thrown away."""
@@ -287,18 +291,28 @@ class SMTPServer(AskingLineReceiver):
             self._readChunk(chunk, self._message)
 
     def _readChunk(self, chunk: TakeChunk, message: IMessage | None) -> None:
+        """Reads a chunk, for the message or for nobody."""
         first, self._chunk = self._chunk is not None, None
         if chunk.refusal is not None:
             self._text = Text(self.factory.limits)
             self._refusal = chunk.refusal
         elif first:
             self._open(cast(IMessage, message), binary=chunk.envelope is not None and chunk.envelope.body == "BINARYMIME")
+        last = chunk.last and chunk.refusal is None
+        reader = ChunkReader(self._text, chunk.size, last=last)
         self._patience.expectMoreText()
-        self._read(ChunkReader(self._text, chunk.size), last=chunk.last and chunk.refusal is None)
+        self._read(reader, last=last)
         if first and chunk.refusal is None:
-            self._deliver(self._trace())
+            self._giveTrace()
         if not chunk.size:
-            self._wholeRead(b"")
+            # Nothing comes that would have it read.
+            piece, _ = reader.feed(b"")
+            self.setLineMode()
+            if self.asking:
+                # The trace header is still being taken, and before it there was no text.
+                self._complete = True
+            else:
+                self._wholeRead(piece)
 
     def _open(self, message: IMessage, *, binary: bool = False) -> None:
         """A message begins."""
@@ -313,13 +327,13 @@ class SMTPServer(AskingLineReceiver):
         self._complete = False
         self.setRawMode()
 
-    def _trace(self) -> bytes:
-        """The trace header that the delivery wants on top."""
+    def _giveTrace(self) -> None:
+        """Begins the message with the trace header that the delivery wants on top."""
         trace = self.call(self._backend.delivery.receivedHeader, self.info, self._session.envelope)
         if isinstance(trace, Reply):
             self._refuse(trace)
-            return b""
-        return cast(bytes, trace or b"")
+        elif trace:
+            self._deliver(trace)
 
     def rawDataReceived(self, data: bytes) -> None:
         """Takes the next octets of the text; or the first octets of the session, to see whether it is one."""
@@ -347,16 +361,18 @@ class SMTPServer(AskingLineReceiver):
     def _wholeRead(self, piece: bytes) -> None:
         """The reader is done: `piece` is the last of the text, or of the chunk."""
         self._complete = True
-        self._deliver(piece + self._text.end() if self._last else piece)
+        self._deliver(piece)
 
     def _deliver(self, piece: bytes) -> None:
         """Hands a piece to the message; goes on when it was taken."""
         if self._text.refusal is not None:
             self._refuse(self._text.refusal)
+        taken = None
         if piece and self._message is not None:
-            self.awaitAnswer(self.call(self._message.dataReceived, piece), self._taken)
-        else:
-            self._taken(None)
+            taken = self.call(self._message.dataReceived, piece)
+        if taken is None and not self._complete:
+            return
+        self.awaitAnswer(taken, self._taken)
 
     def _taken(self, refusal: object) -> None:
         """The message has taken a piece, or failed to."""
@@ -390,9 +406,9 @@ class SMTPServer(AskingLineReceiver):
             outcomes = perRecipient(outcome, len(envelope.recipients))
         except (TypeError, ValueError):
             outcomes = perRecipient(self.wrong(outcome), len(envelope.recipients))
-        said = self._session.finish(outcomes)
-        self._patience.expectCommand()
         reply = fold(outcomes)
+        said = self._session.finish(outcomes, reply)
+        self._patience.expectCommand()
         if reply.positive:
             self._accepted += 1
         if self._observer is not None:

@@ -1,0 +1,31 @@
+"""Writing a little to a peer that is waiting for it.
+
+Knows one shortcut and when it may be taken. `transport.write` only notes what is to be sent and sends it when the reactor comes round again, which
+costs two changes of what the kernel watches and one more wake-up: a third of the time of a command that a client sends and waits for.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import ITransport
+from twisted.internet.tcp import Server
+
+
+def send(transport: ITransport, data: bytes) -> None:
+    """Writes `data`: at once where the transport is a plain TCP connection with nothing left to send before it, else the usual way.
+
+    What the kernel does not take at once, and every trouble, is left to `transport.write`.
+    """
+    # Exactly this class: what derives from it (TLS put under it, a unix socket with its ancillary data) sends in its own way.
+    if (
+        type(transport) is Server
+        and transport.connected
+        and not transport.disconnecting
+        and not transport.dataBuffer
+        and not transport._tempDataBuffer  # noqa: SLF001 - what was written in this turn of the reactor; nothing public tells
+    ):
+        sent = transport.writeSomeData(data)
+        if isinstance(sent, int):
+            if sent == len(data):
+                return
+            data = data[sent:]
+    transport.write(data)
