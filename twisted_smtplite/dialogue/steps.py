@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
+from ..model.address import Address
 from ..model.envelope import Envelope, Recipient
 from ..model.reply import Reply
 from .sasl import Check
@@ -31,12 +32,22 @@ class AskSender(NamedTuple):
 
     envelope: Envelope
 
+    @property
+    def subject(self) -> Address:
+        """The address in question."""
+        return self.envelope.sender
+
 
 class AskRecipient(NamedTuple):
     """Is this forward-path welcome? Answered by None or a Reply."""
 
     envelope: Envelope
     recipient: Recipient
+
+    @property
+    def subject(self) -> Address:
+        """The address in question."""
+        return self.recipient.address
 
 
 class AskData(NamedTuple):

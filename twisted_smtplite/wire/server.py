@@ -29,6 +29,7 @@ from .sending import send
 from .tls import noteFacts, startTLS
 
 if TYPE_CHECKING:
+    from ..model.address import Address
     from ..model.envelope import Envelope
     from .factory import Backend, SMTPServerFactory
 
@@ -47,7 +48,7 @@ class SMTPServer(AskingLineReceiver):
 
     __slots__ = (
         "MAX_LENGTH", "_accepted", "_backend", "_cause", "_chunk", "_complete", "_draining", "_last", "_message", "_observer", "_patience", "_reader",
-        "_refusal", "_session", "_text", "factory", "info",
+        "_refusal", "_session", "_subject", "_text", "factory", "info",
     )  # fmt: skip
 
     def __init__(self, factory: SMTPServerFactory, backend: Backend, info: SessionInfo) -> None:
@@ -60,6 +61,8 @@ class SMTPServer(AskingLineReceiver):
         self._patience = Patience(factory.reactor, factory.limits, self._runOut)
         self._observer = factory.observer
         self._accepted = 0
+        # The address that the delivery is asked about, for the observer.
+        self._subject: Address | None = None
         self._draining = False
         self._cause = "connection lost"
         # The message on its way in: what is known of its text, who reads it, who takes it, and why nobody takes it any more. The reader reads up to
@@ -188,7 +191,8 @@ class SMTPServer(AskingLineReceiver):
         """Gives the reply to a command, and does what follows from the command itself."""
         session = self._session
         if reply.code >= 400 and self._observer is not None and session.verb in ("MAIL", "RCPT", "DATA", "BDAT", "AUTH"):
-            self._observer.commandRefused(self.info, session.verb, None, reply)
+            self._observer.commandRefused(self.info, session.verb, self._subject, reply)
+        self._subject = None
         if self._message is not None and session.envelope is None:
             # RSET, EHLO: a message of which chunks were taken already.
             self._abort(ConnectionAborted())
@@ -226,6 +230,7 @@ class SMTPServer(AskingLineReceiver):
         if answer is None:
             self.output.append(cast(Reply, self._session.answer(None)).wire)
         else:
+            self._subject = step.subject if isinstance(step, (AskRecipient, AskSender)) else None
             self.awaitAnswer(answer, self._decided)
 
     def _decided(self, verdict: object) -> None:
