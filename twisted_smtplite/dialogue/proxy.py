@@ -161,10 +161,9 @@ def _parseBinary(header: bytes) -> Header:
     at = _FIXED + size
     for kind, value in _fields(more):
         at += 3
-        if kind == _CRC32C:
-            # Of the whole header, with the checksum itself as zeros.
-            if len(value) != 4 or crc32c(header[:at] + bytes(4) + header[at + 4 :]) != int.from_bytes(value, "big"):
-                raise ProxyError("a PROXY header with a wrong checksum")
+        # Of the whole header, with the checksum itself as zeros.
+        if kind == _CRC32C and value != crc32c(header[:at] + bytes(4) + header[at + 4 :]).to_bytes(4, "big"):
+            raise ProxyError("a PROXY header with a wrong checksum")
         facts.setdefault(kind, value)
         at += len(value)
     client, server = _endpoints(header[13], addresses)

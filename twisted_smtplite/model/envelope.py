@@ -5,10 +5,17 @@ Knows the fields that the commands of a transaction fill. Must not know how they
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .address import Address
+
+# RFC 5322 2.2: printable ASCII without a colon.
+_FIELD_NAME = re.compile("[!-9;-~]{1,70}")
+# RFC 5322 2.1.1: so long should a line be at most, without its CRLF.
+_LINE_LENGTH = 78
 
 
 class Parameter(NamedTuple):
@@ -90,6 +97,9 @@ class Envelope:
         priority: -9 to 9 (RFC 6710); 0 when the client did not say.
         holdUntil: not to be sent on before this time, in seconds since the epoch (RFC 4865), or None.
         prdr: True when the client wants a reply for each recipient after the text.
+        forwarded: what a trusted proxy tells of the client that it had the message from (XFORWARD), by attribute: ``NAME``, ``ADDR``, ``PORT``,
+            ``PROTO``, ``HELO``, ``IDENT``, ``SOURCE``; None when it told nothing. For logs alone.
+        topFields: header fields that policies put on top of the message, each ending in CRLF; see `addField`.
     """
 
     id: str
@@ -108,6 +118,43 @@ class Envelope:
     priority: int = 0
     holdUntil: float | None = None
     prdr: bool = False
+    forwarded: Mapping[str, str] | None = None
+    topFields: bytes = b""
+    _results: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What policies found out about this message, for each other and for the delivery; by the name of who found it. Made when first used."""
+        if self._results is None:
+            self._results = {}
+        return self._results
+
+    def addField(self, name: str, value: str) -> None:
+        """Puts a header field on top of the message, above those that were added before. Counts up to the answer to DATA.
+
+        Raises:
+            ValueError: the name is none, or the value holds a control character, or UTF-8 in a message that is not internationalized
+                (RFC 6531 3.6).
+        """
+        if not _FIELD_NAME.fullmatch(name) or not value.isprintable() or not (self.smtputf8 or value.isascii()):
+            raise ValueError(f"{name!r}: {value!r} is no header field for this message")
+        self.topFields = _folded(f"{name}: {value.strip()}", len(name) + 2).encode() + self.topFields
+
+
+def _folded(line: str, start: int) -> str:
+    """The header field with its CRLF, folded at spaces behind `start` where it is long (RFC 5322 2.2.3)."""
+    lines = []
+    while len(line) > _LINE_LENGTH:
+        cut = line.rfind(" ", start, _LINE_LENGTH + 1)
+        if cut < 0:
+            cut = line.find(" ", _LINE_LENGTH)
+        if cut < 0 or not line[cut:].strip():
+            break
+        lines.append(line[:cut])
+        # The space itself begins the next line; a cut before the first letter would leave a line of nothing but spaces.
+        line = line[cut:]
+        start = len(line) - len(line.lstrip()) + 1
+    return "\r\n".join([*lines, line, ""])
 
 
 @dataclass(slots=True)
@@ -119,6 +166,10 @@ class SessionInfo:
         hostname: the name that this server goes by in its greeting and trace headers.
         peerHost: the client's IP address as text, or the empty string for a unix socket.
         peerPort: the client's port, 0 for a unix socket.
+        peerName: the client's host name, where a trusted proxy tells it (XCLIENT); empty otherwise.
+        localHost: the address that the client connected to, where a trusted proxy tells it; empty otherwise.
+        localPort: the port, likewise.
+        trusted: True where the peer may speak for other clients: it is in a network from which XCLIENT and XFORWARD are taken.
         heloName: what the client called itself in HELO or EHLO; empty before.
         extended: True after EHLO, False after HELO.
         tls: True once the session is encrypted.
@@ -130,12 +181,17 @@ class SessionInfo:
         user: who has authenticated, or None.
         mechanism: the SASL mechanism by which that was, or None.
         lmtp: True where the session speaks LMTP.
+        spokeEarly: True once the client has spoken before the greeting (RFC 5321 4.3.1); noted only where policies are asked.
     """
 
     id: str
     hostname: str
     peerHost: str = ""
     peerPort: int = 0
+    peerName: str = ""
+    localHost: str = ""
+    localPort: int = 0
+    trusted: bool = False
     heloName: str = ""
     extended: bool = False
     tls: bool = False
@@ -147,6 +203,15 @@ class SessionInfo:
     user: str | None = None
     mechanism: str | None = None
     lmtp: bool = False
+    spokeEarly: bool = False
+    _results: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What policies found out about this session, for each other and for the delivery; by the name of who found it. Made when first used."""
+        if self._results is None:
+            self._results = {}
+        return self._results
 
     @property
     def protocol(self) -> str:

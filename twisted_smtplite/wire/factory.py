@@ -24,8 +24,10 @@ from ..interfaces import IExpandList, IExtendDialogue, IHonourExtensions, IMessa
 from ..model import replies
 from ..model.envelope import SessionInfo
 from ..model.limits import Limits
+from ..model.networks import Networks
 from ..model.profile import Profile
 from ..model.reply import Reply
+from .proxy import ClientAddress
 from .server import SMTPServer
 
 
@@ -88,6 +90,7 @@ class SMTPServerFactory(ServerFactory):
         tls: IOpenSSLServerConnectionCreator | None = None,
         authenticate: Callable[[SessionInfo, Check], Any] = nobodyIsKnown,
         offer: Collection[str] = (),
+        xclients: Collection[str] = (),
     ) -> None:
         """Args:
             delivery: provides, or adapts to, `IMessageDelivery` or `IMessageDeliveryFactory`.
@@ -99,8 +102,10 @@ class SMTPServerFactory(ServerFactory):
             tls: makes the TLS side of a connection. With it STARTTLS is offered.
             authenticate: answers a `sasl.Check`, with a value, a Reply, or a Deferred or coroutine of these.
             offer: keywords of extensions that are offered although the delivery does not say that it honours them.
+            xclients: the networks from which XCLIENT and XFORWARD are taken, as text: see `Networks`.
 
         Raises:
+            ValueError: one of the networks is none.
             TypeError: the delivery neither provides nor adapts to an interface of a delivery.
         """
         self.reactor = reactor
@@ -113,7 +118,9 @@ class SMTPServerFactory(ServerFactory):
         self._hostname = hostname or socket.gethostname()
         self.greeting = replies.greeting(self._hostname)
         self.now = time.time
-        self._sessions: set[SMTPServer] = set()
+        self._xclients = Networks(xclients)
+        # Each session with the address that it is counted for.
+        self._sessions: dict[SMTPServer, str] = {}
         self._perAddress: dict[str, int] = {}
         self._drained: list[Deferred[None]] = []
         self._deadline: IDelayedCall | None = None
@@ -141,25 +148,43 @@ class SMTPServerFactory(ServerFactory):
             if self.observer is not None:
                 self.observer.sessionRefused(host, refusal)
             return TurnedAway(refusal)
-        info = SessionInfo(self.newId(), self._hostname, host, getattr(addr, "port", 0), lmtp=self.profile.lmtp)
+        info = SessionInfo(self.newId(), self._hostname, host, getattr(addr, "port", 0), trusted=host in self._xclients, lmtp=self.profile.lmtp)
+        client: object = addr
+        if isinstance(client, ClientAddress):
+            client.tell(info)
         backend = self._backend
         if backend is None:
             assert self._deliveries is not None, "there is a backend for all sessions, or a factory of them"
             backend = self._backendFor(self._deliveries.getMessageDelivery(info))
         session = SMTPServer(self, backend, info)
-        self._sessions.add(session)
-        if host:
-            self._perAddress[host] = self._perAddress.get(host, 0) + 1
+        self._count(session, host)
         return session
 
-    def sessionOver(self, session: SMTPServer) -> None:
-        """Called by a session whose connection is gone."""
-        self._sessions.discard(session)
-        host = session.info.peerHost
+    def _count(self, session: SMTPServer, host: str) -> None:
+        self._sessions[session] = host
+        if host:
+            self._perAddress[host] = self._perAddress.get(host, 0) + 1
+
+    def _uncount(self, session: SMTPServer) -> None:
+        host = self._sessions.pop(session)
         if host:
             self._perAddress[host] -= 1
             if not self._perAddress[host]:
                 del self._perAddress[host]
+
+    def clientChanged(self, session: SMTPServer, host: str) -> Reply | None:
+        """Called by a session whose client turns out to be somebody else (XCLIENT): it is counted for that address, or refused as on connecting."""
+        if host == self._sessions[session]:
+            return None
+        if self._tooManyFrom(host):
+            return replies.TOO_MANY_FROM_ADDRESS
+        self._uncount(session)
+        self._count(session, host)
+        return None
+
+    def sessionOver(self, session: SMTPServer) -> None:
+        """Called by a session whose connection is gone."""
+        self._uncount(session)
         if self._draining and not self._sessions:
             self._allGone()
 
@@ -207,9 +232,10 @@ class SMTPServerFactory(ServerFactory):
             return replies.SHUTDOWN
         if 0 < self.limits.connections <= len(self._sessions):
             return replies.TOO_MANY_CONNECTIONS
-        if host and 0 < self.limits.connectionsPerAddress <= self._perAddress.get(host, 0):
-            return replies.TOO_MANY_FROM_ADDRESS
-        return None
+        return replies.TOO_MANY_FROM_ADDRESS if self._tooManyFrom(host) else None
+
+    def _tooManyFrom(self, host: str) -> bool:
+        return bool(host) and 0 < self.limits.connectionsPerAddress <= self._perAddress.get(host, 0)
 
     def _backendFor(self, delivery: object) -> Backend:
         """Adapts a delivery, once for all sessions that use it."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory, IReactorTime, IStreamServerEndpoint
-from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -119,10 +119,12 @@ class ProxyProtocol(Protocol):
             timer.cancel()
 
 
-class ProxyFactory(ServerFactory):
+@implementer(IProtocolFactory)
+class ProxyFactory:
     """Serves what another factory serves, to clients behind proxies.
 
-    A peer in one of the networks must send a PROXY header, as its first octets, in the clear; from any other peer none is expected. Nothing is guessed.
+    A peer in one of the networks must send a PROXY header, as its first octets, in the clear; from any other peer none is expected: nothing is
+    guessed.
 
     Args:
         inner: makes the protocol for the real client: SMTP, or TLS with SMTP in it.
@@ -134,8 +136,6 @@ class ProxyFactory(ServerFactory):
         waiting: the connections whose header is not whole.
     """
 
-    noisy = False
-
     def __init__(self, inner: IProtocolFactory, networks: Networks, reactor: IReactorTime, limits: Limits) -> None:
         self.inner = inner
         self.reactor = reactor
@@ -146,7 +146,7 @@ class ProxyFactory(ServerFactory):
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:
         """What reads the header, or for a peer that is no proxy what the factory inside makes."""
         if getattr(addr, "host", "") not in self._networks:
-            return cast("IProtocol | None", self.inner.buildProtocol(addr))
+            return self.inner.buildProtocol(addr)
         if 0 < self.limits.connections <= len(self.waiting):
             return None
         return ProxyProtocol(self, addr)
@@ -154,11 +154,9 @@ class ProxyFactory(ServerFactory):
     def doStart(self) -> None:
         """Listening begins."""
         self.inner.doStart()
-        super().doStart()
 
     def doStop(self) -> None:
         """Listening ends: whoever has not said for whom it connects is not waited for."""
-        super().doStop()
         for protocol in list(self.waiting):
             protocol.end("the server stops")
         self.inner.doStop()
@@ -188,4 +186,4 @@ class ProxiedEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listens, as the endpoint does."""
-        return cast("Deferred[IListeningPort]", self._endpoint.listen(ProxyFactory(protocolFactory, self._networks, self._reactor, self._limits)))
+        return self._endpoint.listen(ProxyFactory(protocolFactory, self._networks, self._reactor, self._limits))
