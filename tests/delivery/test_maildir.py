@@ -20,7 +20,7 @@ from twisted.logger import capturedLogs
 from twisted.python.threadpool import ThreadPool
 
 from twisted_smtplite.delivery import durable, maildir
-from twisted_smtplite.delivery.durable import Draft, safeName
+from twisted_smtplite.delivery.durable import Draft, makeDirectory, safeName
 from twisted_smtplite.delivery.maildir import MaildirDelivery, plugin
 from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.envelope import Envelope, Recipient
@@ -557,11 +557,11 @@ def test_the_argument_is_a_path_with_options(argument: str, path: str, users: bo
     assert delivery._users is users
 
 
-def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/ben")
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     delivery = plugin.makeDelivery("~/Maildir", reactor)
     assert isinstance(delivery, MaildirDelivery)
-    assert delivery.path == "/home/ben/Maildir"
+    assert delivery.path == str(tmp_path / "Maildir")
 
 
 @pytest.mark.parametrize(
@@ -572,3 +572,41 @@ def test_a_bad_argument_is_said_in_a_sentence(argument: str, text: str, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=text):
         plugin.makeDelivery(argument, reactor)
+
+
+@pytest.mark.parametrize(("argument", "made"), [("a/mail", ["a/mail/cur", "a/mail/new", "a/mail/tmp"]), ("a/mail?users=1", [])])
+def test_the_directories_are_there_before_the_server_starts_and_nothing_else(argument: str, made: list[str], tmp_path: Path) -> None:
+    plugin.makeDelivery(f"{tmp_path}/{argument}", reactor)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("a/mail/*")) == made
+    assert not list(tmp_path.glob("a/mail/*/*"))
+
+
+@pytest.mark.parametrize("argument", ["/proc/nope/x", "/proc/nope/x?users=1", "/dev/null/x"])
+def test_where_no_mail_can_be_stored_is_said_before_the_server_starts(argument: str) -> None:
+    path = argument.partition("?")[0]
+    with pytest.raises(ValueError, match=rf"^no mail can be stored in {path}.*: (No such file or directory|Not a directory)$"):
+        plugin.makeDelivery(argument, reactor)
+
+
+def test_a_directory_that_may_not_be_written_is_said_before_the_server_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: str) -> None:  # noqa: A002 - the name is that of tempfile
+        raise PermissionError(13, "Permission denied", f"{dir}/x")
+
+    # Not by its mode, which means nothing to the superuser.
+    monkeypatch.setattr("twisted_smtplite.delivery.maildir.TemporaryFile", refuse)
+    with pytest.raises(ValueError, match=f"^no mail can be stored in {tmp_path}/new: Permission denied$"):
+        plugin.makeDelivery(str(tmp_path), reactor)
+
+
+@pytest.mark.parametrize("answers", [[FileNotFoundError, FileExistsError], [FileExistsError]])
+def test_a_directory_that_somebody_else_makes_meanwhile_will_do(answers: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.mkdir
+
+    def mkdir(path: str, mode: int) -> None:
+        if path.endswith("theirs"):
+            raise answers.pop(0)
+        real(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    makeDirectory(str(tmp_path / "theirs"))
+    assert answers == []

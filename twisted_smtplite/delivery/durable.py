@@ -89,8 +89,11 @@ def makeDirectory(path: str) -> None:
             return
         except FileNotFoundError:
             makeDirectory(os.path.dirname(path))
-            makeDirectory(path)
-            return
+            # Once more and not again: where nothing can be made (in /proc, say) the answer stays the same, with all directories above in place.
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                return
         syncDirectory(os.path.dirname(path))
 
 

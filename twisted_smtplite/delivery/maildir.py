@@ -377,7 +377,18 @@ def _make(argument: str, reactor: IReactorCore) -> MaildirDelivery:
     delivery = MaildirDelivery(path or "Maildir", reactor, users=users)
     if os.path.exists(delivery.path) and not os.path.isdir(delivery.path):
         raise ValueError(f"{delivery.path} is not a directory")
+    # Now somebody is there to read what is wrong. When mail comes nobody is.
+    for directory in [delivery.path] if users else [os.path.join(delivery.path, name) for name in ("new", "cur", "tmp")]:
+        _tryDirectory(directory)
     return delivery
+
+
+def _tryDirectory(directory: str) -> None:
+    try:
+        makeDirectory(directory)
+        TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise ValueError(f"no mail can be stored in {directory}: {error.strerror or error}") from error
 
 
 plugin = DeliveryPlugin(
