@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntFlag
 
-from twisted.internet.interfaces import IPushProducer, ITCPTransport, ITransport
+from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -28,10 +28,12 @@ class Hold(IntFlag):
     """The peer does not read what it was sent."""
     CLOSING = 4
     """The connection is closing: whatever is left is dropped."""
+    TURN = 8
+    """It has had its turn; others come first."""
 
 
 # As plain integers: arithmetic on flags costs as much as a command.
-_WAITING, _OUTPUT, _CLOSING = (int(hold) for hold in Hold)
+_WAITING, _OUTPUT, _CLOSING, _TURN = (int(hold) for hold in Hold)
 
 
 @implementer(IPushProducer)
@@ -42,6 +44,7 @@ class PatientLineReceiver(LineReceiver):
 
     Attributes:
         MAX_LENGTH: octets of the longest line without its CRLF.
+        TURN: how many lines are taken in one turn of the reactor, so that a peer who sends many does not keep the others waiting.
         output: what will be written at the end of this read.
     """
 
@@ -49,6 +52,7 @@ class PatientLineReceiver(LineReceiver):
 
     delimiter = b"\r\n"
     transport: ITransport
+    TURN = 256
 
     def __init__(self) -> None:
         self.output: list[bytes] = []
@@ -79,6 +83,7 @@ class PatientLineReceiver(LineReceiver):
         if self._holds or self._parsing:
             if not self._holds & _CLOSING:
                 self._unread += data
+                self.cameEarly()
                 self._adjustReading()
             return
         self._parse(self._unread + data)
@@ -86,6 +91,7 @@ class PatientLineReceiver(LineReceiver):
     def _parse(self, data: bytes) -> None:
         """Hands out lines and raw data until the data ends or something holds. What is left waits in `_unread`."""
         offset = 0
+        turns = self.TURN
         self._unread = b""
         self._parsing = True
         try:
@@ -103,6 +109,10 @@ class PatientLineReceiver(LineReceiver):
                         self.lineLengthExceeded(line)
                     else:
                         self.lineReceived(line)
+                    turns -= 1
+                    if not turns:
+                        self._holds |= _TURN
+                        self.soon(self._nextTurn)
                 else:
                     self.rawDataReceived(data[offset:] if offset else data)
                     # What setLineMode gave back.
@@ -128,6 +138,9 @@ class PatientLineReceiver(LineReceiver):
             self.lineLengthExceeded(b"")
         # The CR may be half of the line's end.
         return len(data) - 1 if data.endswith(b"\r") else len(data)
+
+    def cameEarly(self) -> None:
+        """Called when input came that has to wait for something."""
 
     def lineReceived(self, line: bytes) -> None:
         """Takes a line without its CRLF."""
@@ -161,6 +174,10 @@ class PatientLineReceiver(LineReceiver):
         """Stops parsing until `release`: the answer to the last line or chunk is still to come."""
         self._holds |= _WAITING
 
+    def soon(self, action: Callable[[], None]) -> None:
+        """Has `action` done in the next turn of the reactor."""
+        raise NotImplementedError
+
     def interrupt(self, action: Callable[[], None]) -> None:
         """Stops parsing behind the present line, writes what is gathered, then does `action`; `clearLineBuffer` gives it what is left."""
         self._holds |= _WAITING
@@ -185,10 +202,14 @@ class PatientLineReceiver(LineReceiver):
         self.flush()
         # A transport with a producer waits for it before it closes.
         self.transport.unregisterProducer()  # type: ignore[attr-defined]
-        if linger and ITCPTransport.providedBy(self.transport):
+        # RFC 8314 3.4: TLS ends with an alert on either side, so it always lingers; and of itself, once the peer is read from.
+        secure = ISSLTransport.providedBy(self.transport)
+        linger = linger and not secure and ITCPTransport.providedBy(self.transport)
+        if linger or secure:
             self._reading = True
             self.transport.resumeProducing()  # type: ignore[attr-defined]
-            self.transport.loseWriteConnection()
+        if linger:
+            self.transport.loseWriteConnection()  # type: ignore[attr-defined]
         else:
             self.transport.loseConnection()
 
@@ -200,6 +221,10 @@ class PatientLineReceiver(LineReceiver):
             output.clear()
             send(self.transport, data)
 
+    def _nextTurn(self) -> None:
+        self._holds &= ~_TURN
+        self._goOn()
+
     def _goOn(self) -> None:
         if not self._holds and not self._parsing:
             if self._unread:
@@ -210,7 +235,7 @@ class PatientLineReceiver(LineReceiver):
 
     def _adjustReading(self) -> None:
         """Stops reading when what came cannot be parsed yet, so that at most one read waits; starts again when it was."""
-        reading = not (self._holds & _OUTPUT or (self._holds & _WAITING and self._unread))
+        reading = not (self._holds & _OUTPUT or (self._holds & (_WAITING | _TURN) and self._unread))
         if reading is not self._reading:
             self._reading = reading
             if reading:
