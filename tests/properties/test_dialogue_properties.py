@@ -73,7 +73,7 @@ def _cutsDoNotMatter(data: bytes, places: list[int], given_: list[str], limits: 
 
 _noise = st.binary(max_size=300) | scripts | st.builds(bytes.__add__, st.just(TRANSACTION), st.binary(max_size=60))
 _everyday = settings(max_examples=100, deadline=None)
-_deep = settings(max_examples=10_000, deadline=None)
+_deep = settings(max_examples=4_000, deadline=None)
 _limits = st.sampled_from(_LIMITS)
 _seeds = st.integers(0, 1000)
 

@@ -190,7 +190,7 @@ def test_a_path_is_read_as_the_grammar_is_written(text: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@settings(max_examples=30_000, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 @given(_paths)
 def test_a_path_is_read_as_the_grammar_is_written_deeply(text: str) -> None:
     _grammarsAgree(text)
