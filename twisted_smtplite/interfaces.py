@@ -172,6 +172,15 @@ class IDeliveryPlugin(IPlugin):
         """
 
 
+class IOneProcess(Interface):
+    """An `IDeliveryPlugin` that also provides this makes deliveries that several processes cannot share: ``--workers`` refuses them.
+
+    Without it each worker makes a delivery of its own from the same argument, and several of them work at the same time.
+    """
+
+    oneProcess: str = Attribute("Why not, as the end of a sentence: `each would have messages of its own`. Empty: they can share it after all.")
+
+
 class ISessionObserver(Interface):
     """Told what happens, never asked. Must return at once and must not raise."""
 

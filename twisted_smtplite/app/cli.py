@@ -16,6 +16,7 @@ from twisted.python import usage
 from .log import FORMS, LogStream
 from .options import Options, fail
 from .tap import buildService
+from .worker import carryOut, hearOrder, installReactor
 
 
 class _ServeOptions(Options):
@@ -55,6 +56,20 @@ def _stopAtOnceNextTime() -> None:
     """While messages in flight finish, a second signal ends the process: what was accepted is safe."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+
+
+def work() -> None:
+    """Runs a worker of ``--workers``: not a command, but what its supervisor starts.
+
+    Raises:
+        SystemExit: it cannot be.
+    """
+    order = hearOrder()
+    installReactor(order.reactor)
+
+    from twisted.internet import reactor
+
+    carryOut(order, reactor)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"serve": serve}

@@ -204,6 +204,11 @@ class EventLines:
         """Logs one line."""
         _log.info("{line}", line=self.form.bare(body))
 
+    def relay(self, text: str) -> None:
+        """Logs whole lines that another process of this server has made."""
+        for line in text.splitlines():
+            _log.info("{line}", line=line)
+
 
 class LogFile(Protocol):
     """What a stream writes to: an open text file, or a `twisted.python.logfile.LogFile`."""
@@ -243,16 +248,26 @@ class LogStream(EventLines):
         self._installed = True
         text = self.form.event(event)
         if text:
-            # What the file cannot hold must not take the lines that wait with it.
-            self._lines.append(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
+            self._lines.append(self._holdable(text))
             self.flush()
+
+    def _holdable(self, text: str) -> str:
+        """The text in what the file can hold: what it cannot must not take the lines that wait with it."""
+        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+
+    def relay(self, text: str) -> None:
+        """Writes whole lines that another process of this server has made, when this turn of the reactor ends."""
+        self._later(self._holdable(text))
 
     def line(self, body: str) -> None:
         """Takes one line; it is written when this turn of the reactor ends. Only in the reactor's thread."""
         if not self._installed:
             super().line(body)
             return
-        self._lines.append(self.form.line(self._reactor.seconds(), body))
+        self._later(self.form.line(self._reactor.seconds(), body))
+
+    def _later(self, text: str) -> None:
+        self._lines.append(text)
         if not self._armed:
             self._armed = True
             self._reactor.callLater(0, self._endTurn)

@@ -8,6 +8,7 @@ Knows what each option means and what its value may be. Must not know how the se
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -111,6 +112,13 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     ("Sizes and counts", _limitRows("octets", "count")),
     ("Times and rates", _limitRows("seconds", "octets/s")),
     (
+        "Processes",
+        (
+            Row("workers", "N|auto", "serve with N processes, or one for each processor (default: with one, without a supervisor)"),
+            Row("worker-timeout", "TIME", "wait for a sign of life of a worker before it is killed and replaced; 0: no limit (default 60)"),
+        ),
+    ),
+    (
         "Log",
         (
             Row("log-format", "text|json", "form of every line of the log (default text)"),
@@ -128,6 +136,7 @@ class Options(usage.Options):
         listens: the endpoint strings of ``--listen``.
         deliveries: the values of ``--delivery``, or the default.
         limits: the `Limits` that were asked for.
+        arguments: what was parsed, for processes that parse it again.
     """
 
     optParameters: ClassVar[list[list[object]]] = [
@@ -140,6 +149,7 @@ class Options(usage.Options):
         self.listens: list[str] = []
         self.deliveries: list[str] = []
         self.limits = Limits()
+        self.arguments: list[str] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Adds an endpoint."""
@@ -178,8 +188,9 @@ class Options(usage.Options):
             usage.UsageError: an option is unknown, or its value is wrong; one sentence.
             SystemExit: the same as a part of ``twistd`` or ``twist``, which would show a page of help instead of the sentence.
         """
+        self.arguments = list(sys.argv[1:] if options is None else options)
         try:
-            super().parseOptions(options)
+            super().parseOptions(self.arguments)
         except usage.UsageError as error:
             if self.parent is None:
                 raise
@@ -196,6 +207,8 @@ class Options(usage.Options):
         if self["interface"] is None:
             self["interface"] = DEFAULT_INTERFACE
         self["hostname"] = "" if self["hostname"] is None else self._value("hostname", _parseHostname)
+        self["workers"] = None if self["workers"] is None else self._value("workers", _parseWorkers)
+        self["worker-timeout"] = 60.0 if self["worker-timeout"] is None else self._value("worker-timeout", parseTime)
         self._choice("log-format", tuple(FORMS))
         self._choice("bare-line-ends", tuple(choice.value for choice in BareLineEnds))
         self.deliveries = self.deliveries or [DEFAULT_DELIVERY]
@@ -250,6 +263,19 @@ def _parsePort(text: str) -> int:
     if port > 65535:
         raise ValueError("a port is at most 65535")
     return port
+
+
+def _parseWorkers(text: str) -> int:
+    workers = processors() if text == "auto" else parseCount(text)
+    if not workers:
+        raise ValueError("there must be at least one worker")
+    return workers
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    # Not cpu_count: a container, or taskset, may have given it fewer. macOS does not say.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parseHostname(text: str) -> str:

@@ -102,6 +102,11 @@ class SMTPService(MultiService):
         """See the class."""
         return [self._ports[index].getHost() for index in sorted(self._ports)]
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        return self.factory.sessions
+
     def privilegedStartService(self) -> None:
         """Opens the ports. Doing it twice is doing it once.
 
@@ -115,7 +120,7 @@ class SMTPService(MultiService):
             self._listen(index, endpoint)
             if self._failure is not None:
                 failure, self._failure = self._failure, None
-                self._stopListening()
+                self.stopListening()
                 raise failure
 
     def _listen(self, index: int, endpoint: IStreamServerEndpoint) -> None:
@@ -160,11 +165,12 @@ class SMTPService(MultiService):
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
-        await self._stopListening()
+        await self.stopListening()
         await self.factory.drain()
         await super().stopService()
 
-    def _stopListening(self) -> Deferred[Any]:
+    def stopListening(self) -> Deferred[Any]:
+        """Closes the ports; the sessions go on. The Deferred fires when the ports are closed."""
         for listening in self._listening:
             listening.cancel()
         ports = list(self._ports.values())

@@ -15,36 +15,43 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime, IStreamServerEndpoint
-from twisted.logger import ILogObserver, Logger
-from twisted.python.components import Componentized
+from twisted.logger import Logger
 from twisted.python.logfile import LogFile
 from twisted.python.util import runAsEffectiveUser
 
 from .. import __version__
 from ..delivery.fanout import FanoutDelivery
-from ..delivery.registry import makeDelivery
+from ..delivery.registry import makeDelivery, whyOneProcess
 from ..wire.factory import SMTPServerFactory
 from .log import FORMS, EventLines, Form, LogStream
 from .log import LogFile as AnyLogFile
+from .logged import LoggedService
 from .messagelog import MessageLog
 from .options import Options, fail
+from .order import FIRST_SOCKET, Order
 from .service import CannotListen, SMTPService
+from .sockets import CannotShare, HeldSocket
+from .supervisor import Supervisor
 from .wiretrace import WireTrace
+from .workers import complaintAbout
 
-__all__ = ["Options", "ServerService", "makeService"]
+__all__ = ["Options", "ServerService", "buildServer", "makeService"]
 
+Inherited: TypeAlias = Callable[[str], IStreamServerEndpoint]
 _T = TypeVar("_T")
 _log = Logger(namespace="smtplite")
 
 
-class ServerService(SMTPService):
+class ServerService(LoggedService, SMTPService):
     """The service of the command line: an `SMTPService` that brings the log of its process, and ends the process when it cannot listen.
 
     Args:
@@ -55,19 +62,8 @@ class ServerService(SMTPService):
 
     def __init__(self, lines: EventLines, reactor: IReactorCore, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._lines = lines
+        self.lines = lines
         self._reactor = reactor
-
-    @property
-    def stream(self) -> LogStream | None:
-        """The observer that the process should log to, if it is ours to choose."""
-        return self._lines if isinstance(self._lines, LogStream) else None
-
-    def setServiceParent(self, parent: Any) -> None:
-        """Gives twistd our observer on the way: it asks the application for one."""
-        if self.stream is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self.stream)
-        super().setServiceParent(parent)
 
     def listeningFailed(self, reason: CannotListen) -> None:
         """A server that listens nowhere is of no use: stop."""
@@ -77,15 +73,14 @@ class ServerService(SMTPService):
     def stopService(self) -> Deferred[None]:
         """Stops, and writes what the log still holds."""
         _log.info("Stopping: waiting for messages in flight")
-        stopping = super().stopService()
-        return stopping if self.stream is None else stopping.addBoth(self._flush, self.stream)
+        return super().stopService().addBoth(self._flush)
 
-    def _flush(self, result: None, stream: LogStream) -> None:
-        stream.flush()
+    def _flush(self, result: None) -> None:
+        self.flushLog()
         return result
 
 
-def makeService(options: Options) -> ServerService:
+def makeService(options: Options) -> ServerService | Supervisor:
     """Builds the service for twistd and twist, with its ports open.
 
     Raises:
@@ -97,8 +92,8 @@ def makeService(options: Options) -> ServerService:
     return buildService(options, ours, chooseLines(options, ours))
 
 
-def buildService(options: Options, reactor: IReactorCore, lines: EventLines) -> ServerService:
-    """Builds the service with its ports open.
+def buildService(options: Options, reactor: IReactorCore, lines: EventLines) -> ServerService | Supervisor:
+    """Builds the service with its ports open: a server, or with ``--workers`` the supervisor of several.
 
     Args:
         options: parsed.
@@ -108,12 +103,63 @@ def buildService(options: Options, reactor: IReactorCore, lines: EventLines) -> 
     Raises:
         SystemExit: something cannot be used; status 1, one sentence on standard error.
     """
+    return buildServer(options, reactor, lines) if options["workers"] is None else _buildSupervisor(options, reactor, lines)
+
+
+def _buildSupervisor(options: Options, reactor: IReactorCore, lines: EventLines) -> Supervisor:
+    for text in options.deliveries:
+        reason = whyOneProcess(text)
+        if reason:
+            fail(f"--workers: delivery {text!r} works in one process only: {reason}")
+    parent: dict[str, Any] = options.parent or {}
+    timeout = options["worker-timeout"]
+    order = Order(
+        options.arguments,
+        reactor=type(reactor).__module__,
+        form=options["log-format"] or parent.get("logFormat") or "text",
+        bare=not isinstance(lines, LogStream),
+        interval=min(5.0, timeout / 4) if timeout else 5.0,
+        user=parent.get("uid"),
+        group=parent.get("gid"),
+    )
+    with _runDirectory(options):
+        complaint = complaintAbout(order)
+        if complaint is not None:
+            fail(complaint)
+        sockets = [HeldSocket(name, endpoint) for name, endpoint in _makeEndpoints(options, reactor)]
+        for held in sockets:
+            _hold(held)
+    named = [(held.name, descriptor) for descriptor, held in enumerate(sockets, FIRST_SOCKET)]
+    return Supervisor(sockets, replace(order, sockets=named), options["workers"], options.limits.drainTime, timeout, lines, reactor)
+
+
+def _hold(held: HeldSocket) -> None:
+    try:
+        held.open()
+    except CannotListen as failure:
+        fail(f"{held.name}: cannot listen: {failure.cause}")
+    except CannotShare:
+        fail(f"{held.name}: with --workers an endpoint must be a plain socket, such as tcp:, tcp6:, unix: or systemd:")
+
+
+def buildServer(options: Options, reactor: IReactorCore, lines: EventLines, inherited: Inherited | None = None) -> ServerService:
+    """Builds the server with its ports open.
+
+    Args:
+        options: parsed.
+        reactor: the reactor that it will run in.
+        lines: where the message log goes.
+        inherited: in a worker, gives the socket that an option asked for.
+
+    Raises:
+        SystemExit: something cannot be used; status 1, one sentence on standard error.
+    """
     with _runDirectory(options):
         deliveries = [_makeDelivery(text, options, reactor) for text in options.deliveries]
         delivery = deliveries[0] if len(deliveries) == 1 else FanoutDelivery(deliveries)
         clock = cast(IReactorTime, reactor)
         server = SMTPServerFactory(delivery, clock, hostname=options["hostname"], limits=options.limits, observer=MessageLog(lines))
-        endpoints = _makeEndpoints(options, reactor)
+        endpoints = _makeEndpoints(options, reactor, inherited)
         factory = WireTrace(server) if options["verbose"] else server
         service = ServerService(lines, reactor, factory, [endpoint for _, endpoint in endpoints], *deliveries)
         names = ", ".join(map(_placed, options.deliveries, deliveries))
@@ -134,14 +180,15 @@ def _makeDelivery(text: str, options: Options, reactor: IReactorCore) -> object:
         fail(f"--delivery: {error}")
 
 
-def _makeEndpoints(options: Options, reactor: IReactorCore) -> list[tuple[str, IStreamServerEndpoint]]:
+def _makeEndpoints(options: Options, reactor: IReactorCore, inherited: Inherited | None = None) -> list[tuple[str, IStreamServerEndpoint]]:
     """What to listen on, each with the option that asked for it."""
-    endpoints: list[tuple[str, IStreamServerEndpoint]] = []
+    rows: list[tuple[str, Callable[[], IStreamServerEndpoint]]] = []
     port, interface = options["port"], options["interface"]
     if port is not None:
         kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
-        endpoints.append((f"--port {port} on {interface}", kind(reactor, port, interface=interface)))
-    return endpoints + [(f"--listen {text}", _parseEndpoint(text, reactor)) for text in options.listens]
+        rows.append((f"--port {port} on {interface}", partial(kind, reactor, port, interface=interface)))
+    rows += [(f"--listen {text}", partial(_parseEndpoint, text, reactor)) for text in options.listens]
+    return [(name, make() if inherited is None else inherited(name)) for name, make in rows]
 
 
 def _parseEndpoint(text: str, reactor: IReactorCore) -> IStreamServerEndpoint:

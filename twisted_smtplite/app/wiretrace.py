@@ -135,6 +135,11 @@ class WireTrace(WrappingFactory):
         super().__init__(server)
         self._server = server
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions the wrapped factory has."""
+        return self._server.sessions
+
     def buildProtocol(self, addr: IAddress) -> _Tracer | None:  # type: ignore[override]
         """A traced protocol, or None when the factory refuses the connection."""
         protocol = self._server.buildProtocol(addr)

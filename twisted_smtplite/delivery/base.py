@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from zope.interface import implementer
 
 from ..dialogue.trace import receivedField
-from ..interfaces import IDeliveryPlugin, IMessageDelivery
+from ..interfaces import IDeliveryPlugin, IMessageDelivery, IOneProcess
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore
@@ -46,7 +46,7 @@ class AcceptingDelivery(ABC):
         return receivedField(session, envelope)
 
 
-@implementer(IDeliveryPlugin)
+@implementer(IDeliveryPlugin, IOneProcess)
 @dataclass(frozen=True)
 class DeliveryPlugin:
     """A plugin that is nothing but its values.
@@ -56,12 +56,14 @@ class DeliveryPlugin:
         description: see `IDeliveryPlugin`.
         argumentHelp: see `IDeliveryPlugin`.
         make: called with the argument and the reactor, see `IDeliveryPlugin.makeDelivery`.
+        oneProcess: see `IOneProcess`; empty when several processes can share what it makes.
     """
 
     name: str
     description: str
     argumentHelp: str
     make: Callable[[str, IReactorCore], object]
+    oneProcess: str = ""
 
     def makeDelivery(self, argument: str, reactor: IReactorCore) -> object:
         """Calls `make`."""

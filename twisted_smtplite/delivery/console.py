@@ -114,5 +114,9 @@ def _make(argument: str, reactor: IReactorCore) -> ConsoleDelivery:
 
 
 plugin = DeliveryPlugin(
-    "console", "print envelope, headers and body of each message", f"OCTETS  how much of a message is printed, {_SHOWN} when left out", _make
+    "console",
+    "print envelope, headers and body of each message",
+    f"OCTETS  how much of a message is printed, {_SHOWN} when left out",
+    _make,
+    oneProcess="what they print would mix",
 )

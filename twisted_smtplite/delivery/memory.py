@@ -134,4 +134,10 @@ def _make(argument: str, reactor: IReactorCore) -> MemoryDelivery:
     return MemoryDelivery(int(argument))
 
 
-plugin = DeliveryPlugin("memory", "keep messages in memory, for tests", "COUNT  how many messages are kept at most, 10000 when left out", _make)
+plugin = DeliveryPlugin(
+    "memory",
+    "keep messages in memory, for tests",
+    "COUNT  how many messages are kept at most, 10000 when left out",
+    _make,
+    oneProcess="each would have messages of its own, and lose them when it is replaced",
+)

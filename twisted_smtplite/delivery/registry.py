@@ -76,6 +76,12 @@ def makeDelivery(spec: str, reactor: IReactorCore) -> object:
     return delivery
 
 
+def whyOneProcess(spec: str) -> str:
+    """Why the delivery that is named so works in one process only; empty when processes can share it, or nobody knows it."""
+    plugin = _find(spec.partition(":")[0])
+    return getattr(plugin, "oneProcess", "")
+
+
 def _find(name: str) -> IDeliveryPlugin | None:
     if name in _BUILT_IN:
         return _builtIn(name)
