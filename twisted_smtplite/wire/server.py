@@ -17,7 +17,7 @@ from zope.interface import implementer
 from ..dialogue.body import ChunkReader, DotReader, Text
 from ..dialogue.outcome import fold, perRecipient
 from ..dialogue.session import Session
-from ..dialogue.steps import AskCredentials, AskData, AskRecipient, AskSender, AskVerify, StartTLS, Step, TakeChunk
+from ..dialogue.steps import AskCredentials, AskData, AskRecipient, AskSender, AskVerify, ChangeClient, StartTLS, Step, TakeChunk
 from ..interfaces import IMessage
 from ..model import replies
 from ..model.envelope import SessionInfo
@@ -90,10 +90,11 @@ class SMTPServer(AskingLineReceiver):
 
     def handshakeCompleted(self) -> None:
         """TLS is there: by STARTTLS, or from the beginning."""
-        noteFacts(self.transport, self.info)  # type: ignore[arg-type]
-        implicit = not self.info.tls
+        if not self.info.tls:
+            noteFacts(self.transport, self.info)  # type: ignore[arg-type]
         self._session.tlsStarted()
-        if implicit:
+        # Nothing has been read yet where TLS comes first. The facts may be known all the same: those of the TLS between the client and a proxy.
+        if not self.line_mode:
             self._greet()
         else:
             self._patience.expectCommand()
@@ -214,6 +215,9 @@ class SMTPServer(AskingLineReceiver):
                 return
             elif isinstance(step, TakeChunk):
                 self._takeChunk(step)
+                return
+            elif isinstance(step, ChangeClient):
+                self._answer(self.factory.clientChanged(self, step.host))
                 return
             elif isinstance(step, StartTLS):
                 self.interrupt(self._startTLS)
