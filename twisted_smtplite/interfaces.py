@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore
 
     from .dialogue.extensions import Extension
+    from .dialogue.sasl import Check, Conclusion
     from .model.address import Address
     from .model.envelope import Envelope, Recipient, SessionInfo
     from .model.reply import Reply
@@ -143,6 +144,30 @@ class IHonourExtensions(Interface):
     honours: Collection[str] = Attribute(
         "Their EHLO keywords: of DSN, REQUIRETLS, DELIVERBY, MT-PRIORITY, FUTURERELEASE and RRVS those that the delivery acts on."
     )
+
+
+class IAuthenticator(Interface):
+    """Says who clients are. `twisted_smtplite.auth.authenticator.Authenticator` is one over checkers of twisted.cred."""
+
+    def check(session: SessionInfo, check: Check) -> object:
+        """A mechanism of AUTH wants something checked. Called any number of times in an exchange.
+
+        Args:
+            session: what is known of the client.
+            check: see `twisted_smtplite.dialogue.sasl`; each kind says what answers it.
+
+        Returns:
+            The answer, None when there is none, or a 4yz or 5yz Reply, which ends the exchange; or a Deferred or coroutine of these. When this
+            fails, the client hears ``454 4.7.0``.
+        """
+
+    def conclude(session: SessionInfo, conclusion: Conclusion) -> object:
+        """An exchange has come to an end; the client has not heard yet of it. Not called when the client gave up.
+
+        Returns:
+            None; a 4yz or 5yz Reply, which the client hears instead; where somebody has authenticated also a `Login` with a delivery of his own; or
+            a Deferred or coroutine of these.
+        """
 
 
 class IDeliveryPlugin(IPlugin):

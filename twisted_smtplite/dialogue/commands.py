@@ -53,7 +53,7 @@ def mail(session: Session, argument: str) -> Reply | Step:
     parameters = parseParameters(rest) if rest else ()
     if parameters is None:
         return replies.MAIL_SYNTAX
-    envelope = Envelope(session.newId(), address, parameters, receivedAt=dialect.now(), forwarded=session.forwarded)
+    envelope = Envelope(session.newId(), address, parameters, receivedAt=dialect.now())
     refusal = dialect.readMail(parameters, envelope, session.info) if parameters else None
     if refusal is not None:
         return refusal
@@ -160,10 +160,10 @@ def expn(session: Session, argument: str) -> Reply | Step:
 def help_(session: Session, argument: str) -> Reply:
     """HELP (RFC 5321 4.1.1.8)."""
     if not argument:
-        verbs = " ".join(verb for verb, row in session.commands.items() if row.help and (session.info.trusted or not row.trusted))
+        verbs = " ".join(verb for verb, row in session.commands.items() if row.help)
         return Reply(214, "2.0.0", (f"Commands: {verbs}", "HELP and a command tells more"))
     row = session.commands.get(argument.upper())
-    if row is None or not row.help or (row.trusted and not session.info.trusted):
+    if row is None or not row.help:
         return replies.NO_HELP
     return Reply(214, "2.0.0", row.help)
 
@@ -185,9 +185,10 @@ def auth(session: Session, argument: str) -> Reply | Step:
     if not words[0] or len(words) > 2:
         return replies.AUTH_SYNTAX
     name = words[0].upper()
-    if name not in session.dialect.mechanisms(session.info):
+    offered = session.dialect.mechanisms(session.info)
+    if name not in offered:
         return replies.UNKNOWN_MECHANISM
-    session.exchange = Exchange(name, session.info)
+    session.exchange = Exchange(name, session.info, offered)
     return session.exchange.start(words[1] if len(words) > 1 else "")
 
 

@@ -14,10 +14,9 @@ from ..model.limits import Limits
 from ..model.profile import Profile
 from ..model.reply import Reply
 from .extensions import EXTENSIONS, Extension, MailParser, RcptParser
+from .mechanisms import MECHANISMS
 
 _Parser = TypeVar("_Parser")
-# A mechanism that shows the password to whoever listens (RFC 4954 4, RFC 4616 1).
-_REVEALING = frozenset(("PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"))
 
 
 class Dialect:
@@ -32,7 +31,7 @@ class Dialect:
         lineLength: octets of the longest command line without its CRLF.
 
     Raises:
-        ValueError: two extensions own the same parameter.
+        ValueError: two extensions own the same parameter, or the profile names a mechanism that there is not.
     """
 
     def __init__(
@@ -50,6 +49,9 @@ class Dialect:
         self.expands = expands
         self.honours = frozenset(honours)
         self.now = now
+        for name in profile.mechanisms:
+            if name not in MECHANISMS or not MECHANISMS[name].installed():
+                raise ValueError(f"mechanism {name}: it is unknown, or what it needs is not installed")
         self._extensions = tuple(extensions)
         self._mail: dict[str, tuple[Extension, MailParser]] = {}
         self._rcpt: dict[str, tuple[Extension, RcptParser]] = {}
@@ -73,7 +75,14 @@ class Dialect:
 
     def ehlo(self, session: SessionInfo) -> Reply:
         """The reply to EHLO (RFC 5321 4.1.1.1): one keyword a line. Made once for each state in which a session can ask, and each hour."""
-        key = (session.hostname, session.trusted, session.tls, session.user is None, session.certificate is None, int(self.now()) // 3600)
+        key = (
+            session.hostname,
+            session.tls,
+            session.user is None,
+            session.certificate is None,
+            session.channelBinding is None,
+            int(self.now()) // 3600,
+        )
         reply = self._ehlo.get(key)
         if reply is None:
             offers = ((extension.keyword, self.offer(extension, session)) for extension in self._extensions)
@@ -86,13 +95,8 @@ class Dialect:
     def mechanisms(self, session: SessionInfo) -> list[str]:
         """The SASL mechanisms that this session may use, the preferred first."""
         secret = session.tls or self.profile.plaintextAuth
-        offered = [name for name in self.profile.mechanisms if secret or name not in _REVEALING]
-        # RFC 4422 Appendix A: EXTERNAL is for who has shown who he is by other means; RFC 5802 6: -PLUS binds to the TLS channel.
-        return [
-            name
-            for name in offered
-            if (name != "EXTERNAL" or session.certificate is not None) and (not name.endswith("-PLUS") or session.channelBinding is not None)
-        ]
+        rows = ((name, MECHANISMS[name]) for name in self.profile.mechanisms)
+        return [name for name, row in rows if (secret or not row.revealing) and row.fits(session)]
 
     def readMail(self, parameters: Iterable[Parameter], envelope: Envelope, session: SessionInfo) -> Reply | None:
         """Reads the parameters of MAIL into the envelope; the Reply that refuses the first bad one, or None."""

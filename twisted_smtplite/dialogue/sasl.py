@@ -1,14 +1,16 @@
-"""SASL on the server's side (RFC 4422): mechanisms as small objects without I/O, found by name.
+"""What SASL mechanisms are made of on the server's side (RFC 4422): challenges, checks, and the row that describes a mechanism.
 
-Knows what each mechanism says and in which order. Must not know SMTP, base64, or where passwords are kept: what has to be looked up is a `Check`,
-answered from outside. A mechanism is one exchange: it is made for it and thrown away.
+Knows values only. Must not know SMTP, base64, or where passwords are kept. The mechanisms themselves are in `mechanisms`.
+
+A mechanism is a generator that lives for one exchange. It yields a `Challenge` and is sent the client's response; it yields a `Check` and is sent
+what somebody outside knows; it returns the name of the user who has authenticated, or None. `respond` and `lookUp` do both with a type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..model.envelope import SessionInfo
 
@@ -17,16 +19,6 @@ class Challenge(NamedTuple):
     """Octets for the client, whose response is the next step."""
 
     data: bytes
-
-
-class Success(NamedTuple):
-    """The client is who it says it is."""
-
-    user: str
-
-
-class Failure(NamedTuple):
-    """It is not, or it said something that the mechanism does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,56 +34,122 @@ class Password:
         return f"Password({self.user!r}, ...)"
 
 
-Check: TypeAlias = Password
-"""What a mechanism has to have looked up."""
-Next: TypeAlias = Challenge | Success | Failure | Check
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Is this the keyed MD5 digest of the challenge under the user's password? Answered by the user's name, or None (RFC 2195 2)."""
+
+    user: str
+    challenge: bytes
+    digest: str
+    """Thirty-two hexadecimal digits, lower case."""
 
 
-class Mechanism(Protocol):
-    """One exchange."""
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What is kept of this user's password for SCRAM? Answered by `StoredKeys`, or None."""
 
-    def start(self, initial: bytes | None) -> Next:
-        """Begins, with the client's initial response if it sent one.
-
-        Raises:
-            InitialResponseUnexpected: the server speaks first in this mechanism, and the client already did.
-        """
-
-    def step(self, response: bytes) -> Next:
-        """Takes the response to a challenge."""
-
-    def answer(self, value: object) -> Next:
-        """Takes the answer to a check."""
+    user: str
+    mechanism: str
+    """The name of the mechanism without ``-PLUS``."""
 
 
-class InitialResponseUnexpected(Exception):
-    """The client sent an initial response where the server speaks first (RFC 4954 4)."""
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Whose is this OAuth 2.0 bearer token? Answered by the user's name, or None (RFC 7628 3.1)."""
+
+    user: str
+    """Whom the client says it is, or the empty string."""
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Token({self.user!r}, ...)"
 
 
-class Plain:
-    """PLAIN (RFC 4616)."""
+@dataclass(frozen=True, slots=True)
+class External:
+    """May the owner of this certificate act as that user? Answered by the user's name, or None (RFC 4422 Appendix A)."""
 
-    def __init__(self, session: SessionInfo) -> None:
-        pass
-
-    def start(self, initial: bytes | None) -> Next:
-        """The client speaks first; without an initial response it is asked by an empty challenge."""
-        return Challenge(b"") if initial is None else self.step(initial)
-
-    def step(self, response: bytes) -> Next:
-        """[authzid] NUL authcid NUL passwd, in UTF-8, each of up to 255 octets (RFC 4616 2)."""
-        parts = response.split(b"\0")
-        if len(parts) != 3 or any(len(part) > 255 for part in parts) or not parts[1] or not parts[2]:
-            return Failure()
-        try:
-            actAs, user, password = (part.decode() for part in parts)
-        except UnicodeDecodeError:
-            return Failure()
-        return Password(user, password, actAs)
-
-    def answer(self, value: object) -> Next:
-        """The checker's word is final."""
-        return Success(value) if isinstance(value, str) else Failure()
+    certificate: str
+    actAs: str
+    """Whom the client wants to be; the empty string for whom the certificate stands for."""
 
 
-MECHANISMS: dict[str, Callable[[SessionInfo], Mechanism]] = {"PLAIN": Plain}
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The exchange is over. Nobody is asked who the client is any more: this is the time to slow it down, or to find out what it may do.
+
+    Answered by None when things may take their course; by a 4yz or 5yz Reply in place of what they would lead to; where somebody has authenticated
+    also by a `Login`.
+    """
+
+    mechanism: str
+    user: str | None
+    """Who has authenticated, or None."""
+
+
+class Login(NamedTuple):
+    """What a user gets for the rest of the session.
+
+    Attributes:
+        delivery: where his mail goes: provides, or adapts to, `IMessageDelivery`.
+        logout: called once, when the session no longer is that user's.
+    """
+
+    delivery: object
+    logout: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKeys:
+    """What a server keeps of a password for SCRAM (RFC 5802 3)."""
+
+    salt: bytes
+    storedKey: bytes
+    serverKey: bytes
+    iterations: int
+
+    def __repr__(self) -> str:
+        return "StoredKeys(...)"
+
+
+Check: TypeAlias = Password | Digest | Keys | Token | External | Conclusion
+"""What has to be looked up."""
+Steps: TypeAlias = Generator[Challenge | Check, object, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """One mechanism.
+
+    Attributes:
+        run: begins an exchange: takes the session, and the names of all mechanisms that are offered to it.
+        rfc: where it is specified, for the documentation.
+        asks: the checks that it may yield.
+        serverFirst: True if the server speaks first, so that there is no initial response (RFC 4954 4).
+        revealing: True if it shows the password to whoever listens, so that it belongs inside TLS (RFC 4954 4).
+        byName: True if it is weak, and offered only by who names it.
+        fits: True if a session can use it at all.
+        installed: True if what it needs besides Python is there.
+    """
+
+    run: Callable[[SessionInfo, Collection[str]], Steps]
+    rfc: str
+    asks: type[Check]
+    serverFirst: bool = False
+    revealing: bool = False
+    byName: bool = False
+    fits: Callable[[SessionInfo], bool] = lambda session: True
+    installed: Callable[[], bool] = lambda: True
+
+
+def respond(challenge: bytes) -> Generator[Challenge | Check, object, bytes]:
+    """Challenges the client; returns its response."""
+    response = yield Challenge(challenge)
+    assert isinstance(response, bytes), "a challenge is answered by the client"
+    return response
+
+
+def lookUp(check: Check) -> Generator[Challenge | Check, object, str | None]:
+    """Has something checked; returns the user's name, or None for any other answer."""
+    answer = yield check
+    return answer if isinstance(answer, str) else None

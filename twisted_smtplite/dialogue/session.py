@@ -14,16 +14,19 @@ refused and how; what it does is a function of `commands`. The phase changes onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from ..model import replies
 from ..model.envelope import Envelope, SessionInfo
 from ..model.reply import Reply
-from . import xclient
 from .authentication import LINE_LENGTH, Exchange
 from .dialect import Dialect
-from .steps import AskCredentials, AskData, AskRecipient, AskSender, ChangeClient, Phase, Step, TakeChunk
+from .steps import AskCredentials, AskData, AskRecipient, AskSender, Phase, Step, TakeChunk
 from .table import Command, commandTable
+
+
+def _nothing() -> None:
+    """Stands where nobody wants to be called."""
 
 
 class Session:
@@ -33,28 +36,37 @@ class Session:
         info: what is known of the session; shared with backends, written only by the dialogue.
         dialect: the limits, extensions and choices of this server.
         envelope: the open transaction, or None.
-        forwarded: what XFORWARD told of the next message, or None.
-        told: what XCLIENT told of the client.
         exchange: the open AUTH exchange, or None.
         phase: how far the session is.
         verb: the verb of the last command in upper case, or the empty string when it was none that is known.
         commands: the rows that rule the session now.
         transactions: how many have been begun.
         newId: gives each transaction its name.
+        loggedIn: called when the client has authenticated.
     """
 
     __slots__ = (
-        "_count", "_errors", "_question", "commands", "dialect", "envelope", "exchange", "forwarded", "info", "newId",
-        "phase", "told", "transactions", "verb",
-    )  # fmt: skip
+        "_count",
+        "_errors",
+        "_question",
+        "commands",
+        "dialect",
+        "envelope",
+        "exchange",
+        "info",
+        "loggedIn",
+        "newId",
+        "phase",
+        "transactions",
+        "verb",
+    )
 
     def __init__(self, info: SessionInfo, dialect: Dialect, newId: Callable[[], str]) -> None:
         self.info = info
         self.dialect = dialect
         self.envelope: Envelope | None = None
         self.exchange: Exchange | None = None
-        self.forwarded: Mapping[str, str] | None = None
-        self.told: dict[str, str] = {}
+        self.loggedIn: Callable[[], None] = _nothing
         self.phase = Phase.START
         self.verb = ""
         self.commands: dict[str, Command] = commandTable(dialect.profile, encrypted=info.tls, authenticated=False)
@@ -141,8 +153,6 @@ class Session:
         if isinstance(question, TakeChunk):
             self.phase = Phase.CHUNKS
             return replies.CHUNK_OK
-        if isinstance(question, ChangeClient):
-            return self._clientChanged(question.told)
         if isinstance(question, AskCredentials):
             assert self.exchange is not None, "credentials belong to an exchange"
             return self._result(self.exchange.answer(verdict))
@@ -180,16 +190,12 @@ class Session:
         """The client has introduced itself (RFC 5321 4.1.4): an open transaction ends."""
         self.phase = Phase.READY
         self.envelope = None
-        self.forwarded = None
         self.info.heloName = name
         self.info.extended = extended
-        if self.told:
-            xclient.introduce(self.told, self.info)
 
     def reset(self) -> None:
         """Ends the transaction, if one is open."""
         self.envelope = None
-        self.forwarded = None
         if self.phase is not Phase.START:
             self.phase = Phase.READY
 
@@ -200,23 +206,14 @@ class Session:
         info.heloName = ""
         info.extended = False
         info.user = info.mechanism = None
-        self.told = {}
         self.restart()
 
     def restart(self) -> None:
         """Goes back to where only the greeting has been said, with the rules for what is known of the client now."""
         self.envelope = None
-        self.forwarded = None
         self.exchange = None
         self.phase = Phase.START
         self.commands = commandTable(self.dialect.profile, encrypted=self.info.tls, authenticated=self.info.user is not None)
-
-    def _clientChanged(self, told: Mapping[str, str]) -> Reply:
-        """A trusted proxy speaks for another client, who is greeted as if it had just connected."""
-        self.told.update(told)
-        xclient.apply(told, self.info)
-        self.restart()
-        return replies.greeting(self.info.hostname)
 
     def _result(self, step: Reply | Step) -> Reply | Step:
         """What came of a line in an AUTH exchange, or of an answer in one."""
@@ -233,6 +230,7 @@ class Session:
             if exchange.user is not None:
                 self.info.user = exchange.user
                 self.info.mechanism = exchange.name
+                self.loggedIn()
                 self.commands = commandTable(self.dialect.profile, encrypted=self.info.tls, authenticated=True)
         return self._counted(reply)
 

@@ -16,11 +16,21 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
+from zope.interface import implementer
 
 from ..dialogue.dialect import Dialect
 from ..dialogue.extensions import EXTENSIONS
-from ..dialogue.sasl import Check
-from ..interfaces import IExpandList, IExtendDialogue, IHonourExtensions, IMessageDelivery, IMessageDeliveryFactory, ISessionObserver, IVerifyAddress
+from ..dialogue.sasl import Check, Conclusion
+from ..interfaces import (
+    IAuthenticator,
+    IExpandList,
+    IExtendDialogue,
+    IHonourExtensions,
+    IMessageDelivery,
+    IMessageDeliveryFactory,
+    ISessionObserver,
+    IVerifyAddress,
+)
 from ..model import replies
 from ..model.envelope import SessionInfo
 from ..model.limits import Limits
@@ -49,6 +59,21 @@ class Backend(NamedTuple):
 
 def nobodyIsKnown(session: SessionInfo, check: Check) -> None:
     """The answer of a server without users."""
+
+
+@implementer(IAuthenticator)
+class FunctionAuthenticator:
+    """A function that says who clients are.
+
+    Args:
+        function: does what `IAuthenticator.check` does.
+    """
+
+    def __init__(self, function: Callable[[SessionInfo, Check], Any]) -> None:
+        self.check = function
+
+    def conclude(self, session: SessionInfo, conclusion: Conclusion) -> None:
+        """Things take their course."""
 
 
 class TurnedAway(Protocol):
@@ -88,7 +113,7 @@ class SMTPServerFactory(ServerFactory):
         observer: ISessionObserver | None = None,
         profile: Profile | None = None,
         tls: IOpenSSLServerConnectionCreator | None = None,
-        authenticate: Callable[[SessionInfo, Check], Any] = nobodyIsKnown,
+        authenticate: IAuthenticator | Callable[[SessionInfo, Check], Any] = nobodyIsKnown,
         offer: Collection[str] = (),
         xclients: Collection[str] = (),
     ) -> None:
@@ -100,7 +125,7 @@ class SMTPServerFactory(ServerFactory):
             observer: told of sessions and messages.
             profile: the choices; by default those of `Profile`.
             tls: makes the TLS side of a connection. With it STARTTLS is offered.
-            authenticate: answers a `sasl.Check`, with a value, a Reply, or a Deferred or coroutine of these.
+            authenticate: says who clients are: an `IAuthenticator`, or a function that does what its `check` does.
             offer: keywords of extensions that are offered although the delivery does not say that it honours them.
             xclients: the networks from which XCLIENT and XFORWARD are taken, as text: see `Networks`.
 
@@ -113,7 +138,7 @@ class SMTPServerFactory(ServerFactory):
         self.observer = observer
         self.tls = tls
         self.profile = replace(profile or Profile(), startTLS=tls is not None)
-        self.authenticate = authenticate
+        self.authenticator = authenticate if IAuthenticator.providedBy(authenticate) else FunctionAuthenticator(authenticate)
         self.offer = frozenset(offer)
         self._hostname = hostname or socket.gethostname()
         self.greeting = replies.greeting(self._hostname)
@@ -128,7 +153,7 @@ class SMTPServerFactory(ServerFactory):
         self._idPrefix = f"{int(time.time()):x}{os.getpid():x}{os.urandom(2).hex()}".upper()
         self._ids = 0
         self._deliveries: IMessageDeliveryFactory | None = IMessageDeliveryFactory(delivery, None)
-        self._backend = None if self._deliveries is not None else self._backendFor(delivery)
+        self._backend = None if self._deliveries is not None else self.backendFor(delivery)
 
     @property
     def sessions(self) -> int:
@@ -155,7 +180,7 @@ class SMTPServerFactory(ServerFactory):
         backend = self._backend
         if backend is None:
             assert self._deliveries is not None, "there is a backend for all sessions, or a factory of them"
-            backend = self._backendFor(self._deliveries.getMessageDelivery(info))
+            backend = self.backendFor(self._deliveries.getMessageDelivery(info))
         session = SMTPServer(self, backend, info)
         self._count(session, host)
         return session
@@ -237,8 +262,12 @@ class SMTPServerFactory(ServerFactory):
     def _tooManyFrom(self, host: str) -> bool:
         return bool(host) and 0 < self.limits.connectionsPerAddress <= self._perAddress.get(host, 0)
 
-    def _backendFor(self, delivery: object) -> Backend:
-        """Adapts a delivery, once for all sessions that use it."""
+    def backendFor(self, delivery: object) -> Backend:
+        """Adapts a delivery, once for all sessions that use it.
+
+        Raises:
+            TypeError: it neither provides nor adapts to the interface of one.
+        """
         adapted: IMessageDelivery | None = IMessageDelivery(delivery, None)
         if adapted is None:
             raise TypeError(f"{delivery!r} neither provides nor adapts to IMessageDelivery or IMessageDeliveryFactory")

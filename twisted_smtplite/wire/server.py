@@ -16,8 +16,9 @@ from zope.interface import implementer
 
 from ..dialogue.body import ChunkReader, DotReader, Text
 from ..dialogue.outcome import fold, perRecipient
+from ..dialogue.sasl import Check, Conclusion, Login, StoredKeys
 from ..dialogue.session import Session
-from ..dialogue.steps import AskCredentials, AskData, AskRecipient, AskSender, AskVerify, ChangeClient, StartTLS, Step, TakeChunk
+from ..dialogue.steps import AskCredentials, AskData, AskRecipient, AskSender, AskVerify, StartTLS, Step, TakeChunk
 from ..interfaces import IMessage
 from ..model import replies
 from ..model.envelope import SessionInfo
@@ -47,8 +48,8 @@ class SMTPServer(AskingLineReceiver):
     """
 
     __slots__ = (
-        "MAX_LENGTH", "_accepted", "_backend", "_cause", "_chunk", "_complete", "_draining", "_last", "_message", "_observer", "_patience", "_reader",
-        "_refusal", "_session", "_subject", "_text", "factory", "info",
+        "MAX_LENGTH", "_accepted", "_backend", "_cause", "_chunk", "_complete", "_draining", "_home", "_last", "_login", "_message", "_observer",
+        "_patience", "_reader", "_refusal", "_session", "_subject", "_text", "factory", "info",
     )  # fmt: skip
 
     def __init__(self, factory: SMTPServerFactory, backend: Backend, info: SessionInfo) -> None:
@@ -56,7 +57,8 @@ class SMTPServer(AskingLineReceiver):
         self.factory = factory
         self.info = info
         self.MAX_LENGTH = backend.dialect.lineLength
-        self._backend = backend
+        self._home = self._backend = backend
+        self._login: Login | None = None
         self._session = Session(info, backend.dialect, factory.newId)
         self._patience = Patience(factory.reactor, factory.limits, self._runOut)
         self._observer = factory.observer
@@ -90,11 +92,11 @@ class SMTPServer(AskingLineReceiver):
 
     def handshakeCompleted(self) -> None:
         """TLS is there: by STARTTLS, or from the beginning."""
-        if not self.info.tls:
-            noteFacts(self.transport, self.info)  # type: ignore[arg-type]
+        noteFacts(self.transport, self.info)  # type: ignore[arg-type]
+        implicit = not self.info.tls
+        self._logOut()
         self._session.tlsStarted()
-        # Nothing has been read yet where TLS comes first. The facts may be known all the same: those of the TLS between the client and a proxy.
-        if not self.line_mode:
+        if implicit:
             self._greet()
         else:
             self._patience.expectCommand()
@@ -109,6 +111,7 @@ class SMTPServer(AskingLineReceiver):
         self._patience.stop()
         self.forget()
         self._abort(reason.value if isinstance(reason.value, Exception) else ConnectionLost())
+        self._logOut()
         self.factory.sessionOver(self)
         if self._observer is not None:
             self._observer.sessionEnded(self.info, self._cause, self._accepted)
@@ -216,14 +219,11 @@ class SMTPServer(AskingLineReceiver):
             elif isinstance(step, TakeChunk):
                 self._takeChunk(step)
                 return
-            elif isinstance(step, ChangeClient):
-                self._answer(self.factory.clientChanged(self, step.host))
-                return
             elif isinstance(step, StartTLS):
                 self.interrupt(self._startTLS)
                 return
             elif isinstance(step, AskCredentials):
-                self.awaitAnswer(self.call(self.factory.authenticate, info, step.check), self._credentialsChecked)
+                self._checkCredentials(step.check)
                 return
             elif isinstance(step, AskVerify):
                 answer = backend.verifier.verify(info, step.text) if backend.verifier else None
@@ -243,9 +243,44 @@ class SMTPServer(AskingLineReceiver):
             verdict = self.wrong(verdict)
         self._answer(verdict)
 
+    # Who the client is.
+
+    def _checkCredentials(self, check: Check) -> None:
+        """Asks whether credentials are good; or, of an exchange that is over, what follows from it."""
+        authenticator = self.factory.authenticator
+        if isinstance(check, Conclusion):
+            self.awaitAnswer(self.call(authenticator.conclude, self.info, check), self._concluded, late=_logOutLate)
+        else:
+            self.awaitAnswer(self.call(authenticator.check, self.info, check), self._credentialsChecked)
+
     def _credentialsChecked(self, verdict: object) -> None:
         """What is known of credentials. A checker that failed says nothing about them (RFC 4954 6)."""
+        if verdict is not None and not isinstance(verdict, (str, Reply, StoredKeys)):
+            verdict = self.wrong(verdict)
         self._answer(replies.AUTH_TEMPORARY if verdict in (replies.LOCAL_ERROR, replies.BACKEND_TIMEOUT) else verdict)
+
+    def _concluded(self, verdict: object) -> None:
+        """An exchange is over. A login counts once the client is told of it: until then somebody may refuse it."""
+        self._logOut()
+        backend = self._home
+        if isinstance(verdict, Login):
+            self._login = verdict
+            backend = self.call(self.factory.backendFor, verdict.delivery)
+            verdict = backend if isinstance(backend, Reply) else None
+        self._session.loggedIn = lambda: self._serve(backend)
+        self._credentialsChecked(verdict)
+
+    def _logOut(self) -> None:
+        """The session is nobody's again."""
+        login, self._login = self._login, None
+        if login is not None:
+            self._serve(self._home)
+            self.call(login.logout)
+
+    def _serve(self, backend: Backend) -> None:
+        """Mail goes to this backend from now on."""
+        self._backend = backend
+        self._session.dialect = backend.dialect
 
     def _answer(self, verdict: object) -> None:
         step = self._session.answer(verdict)
@@ -442,6 +477,12 @@ class SMTPServer(AskingLineReceiver):
 def _cause(reply: Reply) -> str:
     """Why a session ended, for observers."""
     return "quit" if reply is replies.GOODBYE else reply.lines[0]
+
+
+def _logOutLate(verdict: object) -> None:
+    """A login that came too late: its session is over."""
+    if isinstance(verdict, Login):
+        verdict.logout()
 
 
 def _throwAway(message: object) -> None:
