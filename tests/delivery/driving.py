@@ -16,7 +16,7 @@ CONTENT = b"Subject: Hello\r\n\r\n.one dot\r\n..two\r\n\xff\x00 eight bits\r\n" 
 
 
 def aSession(**changes: Any) -> SessionInfo:
-    info = SessionInfo("S1", "mx.test", "192.0.2.1", 4321, "client.test", extended=True)
+    info = SessionInfo("S1", "mx.test", peerHost="192.0.2.1", peerPort=4321, heloName="client.test", extended=True)
     return replace(info, **changes)
 
 

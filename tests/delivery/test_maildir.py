@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 from twisted.python.threadpool import ThreadPool
 
-from twisted_smtplite.delivery import durable, maildir
+from twisted_smtplite.delivery import durable, maildir, storing
 from twisted_smtplite.delivery.durable import Draft, makeDirectory, safeName
 from twisted_smtplite.delivery.maildir import MaildirDelivery, plugin
 from twisted_smtplite.model.address import Address
@@ -119,8 +119,8 @@ async def test_an_empty_message_is_stored(make: Any, tmp_path: Path) -> None:
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest_twisted.ensureDeferred
 async def test_no_cut_changes_what_is_stored(make: Any, tmp_path_factory: Any, content: bytes, data: Any) -> None:
-    held = maildir._HELD
-    maildir._HELD = data.draw(st.sampled_from([1, 7, 300, held]))
+    held = storing._HELD
+    storing._HELD = data.draw(st.sampled_from([1, 7, 300, held]))
     try:
         path = tmp_path_factory.mktemp("cuts")
         cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=5)))
@@ -130,7 +130,7 @@ async def test_no_cut_changes_what_is_stored(make: Any, tmp_path_factory: Any, c
         delivery.stopService()
         assert body(onlyFile(path)) == content.replace(b"\r\n", b"\n")
     finally:
-        maildir._HELD = held
+        storing._HELD = held
 
 
 @pytest_twisted.ensureDeferred
@@ -299,7 +299,7 @@ async def test_a_cause_is_logged_once_in_an_hour(make: Any, disk: FaultyOS, monk
             await refusalOf(delivery, [CONTENT])
         disk.fail("fsync", errno.EIO)
         await refusalOf(delivery, [CONTENT])
-        monkeypatch.setattr(maildir, "_REPORT_AGAIN", 0.0)
+        monkeypatch.setattr(storing, "_REPORT_AGAIN", 0.0)
         await refusalOf(delivery, [CONTENT])
     causes = [event["cause"] for event in events if "cause" in event]
     assert causes == [os.strerror(errno.ENOSPC), os.strerror(errno.EIO), os.strerror(errno.EIO)]
@@ -501,7 +501,7 @@ async def test_a_maildir_that_disappears_is_made_again(make: Any, tmp_path: Path
 
 @pytest_twisted.ensureDeferred
 async def test_a_large_message_to_many_makes_the_directory_it_needs(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maildir, "_prepare", lambda *arguments: 0)
+    monkeypatch.setattr(MaildirDelivery, "prepare", lambda delivery: 0)
     assert await deliver(make(users=True), LARGE, anEnvelope("ben@mx.test", "cy@mx.test")) == "E1"
     assert len(filesIn(tmp_path)) == 2
 

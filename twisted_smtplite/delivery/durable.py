@@ -5,14 +5,19 @@ Knows the file system. Must not know mail. Everything here may block: call it in
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from threading import RLock
 
 _PIECE = 256 * 1024
 _NAME_MAX = 255
+_SHARES = 8
+"""Files that are synced at the same time."""
 _makingDirectory = RLock()
 
 
@@ -33,15 +38,24 @@ class Draft:
         """Adds `data`."""
         writeAll(self._fd, data)
 
-    def commit(self) -> None:
-        """Makes the file durable and gives it its final name. When this raises the file does not count: `discard` it."""
-        assert self._path is not None, "a draft is committed once, and not after it was discarded"
+    def sync(self) -> None:
+        """Makes the content durable. The name is not yet."""
         os.fsync(self._fd)
+
+    def startWriting(self) -> None:
+        """Begins what `sync` waits for, where the system can do that. It counts for nothing by itself."""
+        _startWriting(self._fd)
+
+    def rename(self) -> str:
+        """Gives the synced file its final name, which a crash may still undo. Returns the directory that has to be synced."""
+        assert self._path is not None, "a draft is renamed once, and not after it was discarded"
         self._close()
         os.rename(self._path, self._final)
-        # Visible, but a crash may still undo it.
         self._path = self._final
-        syncDirectory(os.path.dirname(self._final))
+        return os.path.dirname(self._final)
+
+    def keep(self) -> None:
+        """The directory has been synced: the file counts, and cannot be discarded any more."""
         self._path = None
 
     def discard(self) -> None:
@@ -62,6 +76,70 @@ class Draft:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def commitTogether(drafts: Sequence[Draft], threads: Executor) -> dict[Draft, OSError]:
+    """Makes many files durable and gives them their final names: they share the disk's waiting.
+
+    First the content of all, then the names, then each directory once. Returns those that failed, with the cause; they have been discarded.
+    """
+    failed: dict[Draft, OSError] = {}
+    if len(drafts) == 1:
+        failed.update(_try(Draft.sync, drafts))
+    else:
+        # The disk gets all of it before anybody waits. Files are synced one by one and not the file system as a whole, although that is faster
+        # while nobody else writes to it: then a large copy of somebody else would hold up all mail.
+        _try(Draft.startWriting, drafts)
+        for errors in threads.map(lambda share: _try(Draft.sync, share), [drafts[first::_SHARES] for first in range(min(_SHARES, len(drafts)))]):
+            failed.update(errors)
+    inside: dict[str, list[Draft]] = {}
+    failed.update(_try(lambda draft: inside.setdefault(draft.rename(), []).append(draft), [draft for draft in drafts if draft not in failed]))
+    for renamed, error in zip(inside.values(), _syncDirectories(list(inside), threads), strict=True):
+        for draft in renamed:
+            if error is None:
+                draft.keep()
+            else:
+                failed[draft] = error
+    for draft in failed:
+        draft.discard()
+    return failed
+
+
+def _try(step: Callable[[Draft], None], drafts: Iterable[Draft]) -> dict[Draft, OSError]:
+    """Does a step for each. Returns those that failed."""
+    failed = {}
+    for draft in drafts:
+        try:
+            step(draft)
+        except OSError as error:  # noqa: PERF203 - each on its own
+            failed[draft] = error
+    return failed
+
+
+def _syncDirectories(paths: Sequence[str], threads: Executor) -> Iterable[OSError | None]:
+    return threads.map(_syncOne, paths) if len(paths) > 1 else map(_syncOne, paths)
+
+
+def _syncOne(path: str) -> OSError | None:
+    try:
+        syncDirectory(path)
+    except OSError as error:
+        return error
+    return None
+
+
+if sys.platform == "linux":
+    _c = ctypes.CDLL(None)
+    _START = 2
+
+    def _startWriting(fd: int) -> None:
+        # sync_file_range(2), which Python does not have. Whether it worked is nobody's concern: fsync does all of it, only later.
+        _c.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _START)
+
+else:
+
+    def _startWriting(fd: int) -> None:
+        """Only Linux can."""
 
 
 def writeAll(fd: int, data: bytes) -> None:
