@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLServerConnectionCreator, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol, ServerFactory
 from zope.interface import implementer
 
@@ -85,8 +85,12 @@ class TurnedAway(Protocol):
     def connectionMade(self) -> None:
         """Says it."""
         assert self.transport is not None, "a connection has a transport"
-        self.transport.write(self._reply.wire)
-        self.transport.loseConnection()
+        if ISSLTransport.providedBy(self.transport):
+            # Nothing can be said before a handshake, and nobody would wait for that.
+            self.transport.abortConnection()
+        else:
+            self.transport.write(self._reply.wire)
+            self.transport.loseConnection()
 
 
 class SMTPServerFactory(ServerFactory):

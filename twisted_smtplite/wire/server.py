@@ -27,7 +27,7 @@ from ..model.reply import Refused, Reply
 from .asking import AskingLineReceiver
 from .patience import Patience
 from .sending import send
-from .tls import noteFacts, startTLS
+from .tls import failureText, noteFacts, startTLS
 
 if TYPE_CHECKING:
     from ..model.address import Address
@@ -92,11 +92,15 @@ class SMTPServer(AskingLineReceiver):
 
     def handshakeCompleted(self) -> None:
         """TLS is there: by STARTTLS, or from the beginning."""
-        noteFacts(self.transport, self.info)  # type: ignore[arg-type]
-        implicit = not self.info.tls
+        if not self.info.tls:
+            noteFacts(self.transport, self.info)  # type: ignore[arg-type]
+        if self.closing:
+            # The last reply had to wait for this.
+            return
         self._logOut()
         self._session.tlsStarted()
-        if implicit:
+        # Nothing has been read yet where TLS comes first. The facts may be known all the same: those of the TLS between the client and a proxy.
+        if not self.line_mode:
             self._greet()
         else:
             self._patience.expectCommand()
@@ -107,6 +111,9 @@ class SMTPServer(AskingLineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client has gone, or the connection was closed: an open question is cancelled, an open message is thrown away."""
+        if not self.closing:
+            # Nobody has ended it on purpose.
+            self._cause = failureText(reason.value) or self._cause
         super().connectionLost(reason)
         self._patience.stop()
         self.forget()
@@ -163,7 +170,7 @@ class SMTPServer(AskingLineReceiver):
             self._cause = _cause(reply)
             self._abort(Refused(reply) if not reply.positive else ConnectionDone())
             linger = not reply.positive
-            if linger or self.stuck:
+            if linger or self.stuck or self.info.tls:
                 self._patience.expectClose()
             self.close(linger=linger)
 
