@@ -190,6 +190,7 @@ class ScriptedDelivery:
         self.script: deque[Verdict] = deque()
         self.messages: list[RecordedMessage] = []
         self.envelopes: list[Envelope] = []
+        self.session: SessionInfo | None = None
         self.questions: list[str] = []
         self.breakages = 0
         self.pending: list[Deferred[Any]] = []
@@ -212,6 +213,7 @@ class ScriptedDelivery:
 
     def startMessage(self, session: SessionInfo, envelope: Envelope) -> Any:
         assert envelope.recipients, "startMessage without a recipient"
+        self.session = session
         self.envelopes.append(envelope)
 
         def started(verdict: Any) -> Any:

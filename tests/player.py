@@ -12,7 +12,7 @@ from stage import Stage, noFailures
 from transcript import Dialogue, Step, TranscriptError, matches
 from twisted.internet.defer import CancelledError, Deferred
 
-from twisted_smtplite.model.envelope import Envelope
+from twisted_smtplite.model.envelope import Envelope, Recipient, SessionInfo
 from twisted_smtplite.model.limits import BareLineEnds, Limits
 from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.model.reply import Refused, Reply
@@ -72,6 +72,8 @@ class Player:
                 options["users"] = dict(value.split(":", 1) for value in values)
             elif word in ("hostname", "peer"):
                 options[word] = values[0]
+            elif word in ("offer", "proxies", "xclients"):
+                options[word] = values
             elif word == "delivery":
                 options["extras"] = values
             elif word == "crowd":
@@ -189,7 +191,8 @@ class Player:
 
     def _expectEnvelope(self, step: Step) -> None:
         self._check(bool(self._stage.delivery.envelopes), "no envelope was completed")
-        given = describe(self._stage.delivery.envelopes[-1])
+        session = self._stage.delivery.session
+        given = describeSession(session) if step.text.startswith("session ") and session else describe(self._stage.delivery.envelopes[-1])
         self._check(given == step.text, f"the envelope is     @  {given}")
 
     def _expectMessage(self, step: Step) -> None:
@@ -237,7 +240,39 @@ def describe(envelope: Envelope) -> str:
     words += [f"body={envelope.body}"] * (envelope.body != "7BIT")
     words += [f"size={envelope.size}"] * (envelope.size is not None)
     words += ["smtputf8"] * envelope.smtputf8
-    return " ".join([*words, "->", *(f"<{recipient.address}>" for recipient in envelope.recipients)])
+    words += [f"auth=<{envelope.submitter}>"] * (envelope.submitter is not None)
+    words += [f"ret={envelope.ret}"] * (envelope.ret is not None)
+    words += [f"envid={envelope.envelopeId}"] * (envelope.envelopeId is not None)
+    words += ["requiretls"] * envelope.requireTLS
+    if envelope.deliverBy is not None:
+        words.append(f"by={envelope.deliverBy.seconds}{envelope.deliverBy.mode}{'T' * envelope.deliverBy.trace}")
+    words += [f"priority={envelope.priority}"] * (envelope.priority != 0)
+    if envelope.holdUntil is not None:
+        words.append(f"hold={envelope.holdUntil - envelope.receivedAt:.0f}")
+    words += ["prdr"] * envelope.prdr
+    words += [f"{name}={value}" for name, value in (envelope.forwarded or {}).items()]
+    return " ".join([*words, "->", *map(_describeRecipient, envelope.recipients)])
+
+
+def _describeRecipient(recipient: Recipient) -> str:
+    words = [f"<{recipient.address}>"]
+    if recipient.notify is not None:
+        words.append(f"notify={','.join(sorted(recipient.notify))}")
+    if recipient.originalRecipient is not None:
+        words.append(f"orcpt={';'.join(recipient.originalRecipient)}")
+    if recipient.validSince is not None:
+        words.append(f"since={recipient.validSince.time:.0f}{recipient.validSince.action}")
+    return " ".join(words)
+
+
+def describeSession(info: SessionInfo) -> str:
+    """What is known of the client, as the `@ session` mark has it."""
+    words = [f"session {info.peerHost}:{info.peerPort} {info.protocol} helo={info.heloName}"]
+    words += [f"name={info.peerName}"] * bool(info.peerName)
+    words += [f"to={info.localHost}:{info.localPort}"] * bool(info.localHost)
+    words += [f"user={info.user} by={info.mechanism}"] * (info.user is not None)
+    words += [f"tls={info.tlsVersion},{info.tlsCipher},{info.serverName},{info.certificate}"] * bool(info.tlsVersion)
+    return " ".join(words)
 
 
 def _limits(values: list[str]) -> Limits:

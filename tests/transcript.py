@@ -7,7 +7,8 @@ at the start of a line says who speaks:
     ! word ...    the setting, before the first step:
                   `limits name=value ...` (fields of `Limits`), `profile name=value ...` (fields of `Profile`; `mechanisms=PLAIN,LOGIN`),
                   `hostname NAME`, `peer ADDRESS`, `delivery verify expand`, `users name:password ...` (who may authenticate),
-                  `crowd NUMBER [ADDRESS]` (others that are connected already)
+                  `crowd NUMBER [ADDRESS]` (others that are connected already),
+                  `offer KEYWORD ...` (extensions that the delivery honours), `proxies NETWORK ...` and `xclients NETWORK ...` (who is trusted)
     C: text       the client sends this line with its CRLF; neighbours travel in one write
     C| text       the client sends these octets and nothing else
     S: text       the server says this line; `*` stands for any text; `250-*` for all that is left of a reply
@@ -17,7 +18,9 @@ at the start of a line says who speaks:
     S.            the server closes
     C.            the client is gone
     ? verdict     the delivery's next answer, in the order of its questions; without it the answer is yes (see `player.verdictFor`)
-    @ envelope    the last envelope that was completed: `<sender> [body=..] [size=..] [smtputf8] -> <recipient> <recipient>`
+    @ envelope    the last envelope that was completed: `<sender> [body=..] [size=..] [smtputf8] ... -> <recipient> <recipient>`, with a word for
+                  each parameter that was given (see `player.describe`)
+    @ session ... what was known of its client (see `player.describeSession`)
     = text        a message was delivered whole, and this is it; neighbours are one message
     + seconds     time passes
     $ event       `drain` (the server is stopped), `deaf` (the client stops reading), `hearing` (it reads again)

@@ -53,7 +53,7 @@ def mail(session: Session, argument: str) -> Reply | Step:
     parameters = parseParameters(rest) if rest else ()
     if parameters is None:
         return replies.MAIL_SYNTAX
-    envelope = Envelope(session.newId(), address, parameters, receivedAt=dialect.now())
+    envelope = Envelope(session.newId(), address, parameters, receivedAt=dialect.now(), forwarded=session.forwarded)
     refusal = dialect.readMail(parameters, envelope, session.info) if parameters else None
     if refusal is not None:
         return refusal
@@ -160,10 +160,10 @@ def expn(session: Session, argument: str) -> Reply | Step:
 def help_(session: Session, argument: str) -> Reply:
     """HELP (RFC 5321 4.1.1.8)."""
     if not argument:
-        verbs = " ".join(verb for verb, row in session.commands.items() if row.help)
+        verbs = " ".join(verb for verb, row in session.commands.items() if row.help and (session.info.trusted or not row.trusted))
         return Reply(214, "2.0.0", (f"Commands: {verbs}", "HELP and a command tells more"))
     row = session.commands.get(argument.upper())
-    if row is None or not row.help:
+    if row is None or not row.help or (row.trusted and not session.info.trusted):
         return replies.NO_HELP
     return Reply(214, "2.0.0", row.help)
 

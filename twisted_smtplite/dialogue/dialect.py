@@ -76,13 +76,9 @@ class Dialect:
     def ehlo(self, session: SessionInfo) -> Reply:
         """The reply to EHLO (RFC 5321 4.1.1.1): one keyword a line. Made once for each state in which a session can ask, and each hour."""
         key = (
-            session.hostname,
-            session.tls,
-            session.user is None,
-            session.certificate is None,
-            session.channelBinding is None,
-            int(self.now()) // 3600,
-        )
+            session.hostname, session.trusted, session.tls,
+            session.user is None, session.certificate is None, session.channelBinding is None, int(self.now()) // 3600,
+        )  # fmt: skip
         reply = self._ehlo.get(key)
         if reply is None:
             offers = ((extension.keyword, self.offer(extension, session)) for extension in self._extensions)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..model.envelope import Envelope, Recipient, SessionInfo
 from ..model.limits import Limits
 from ..model.reply import Reply
-from . import parameters
+from . import parameters, xclient
 
 if TYPE_CHECKING:
     from .dialect import Dialect
@@ -95,6 +95,14 @@ def _futureRelease(session: SessionInfo, dialect: Dialect) -> str:
     return f"{longest} {parameters.formatDateTime(dialect.now() + longest)}"
 
 
+def _xclient(session: SessionInfo, dialect: Dialect) -> str | None:
+    return " ".join(xclient.XCLIENT) if session.trusted else None
+
+
+def _xforward(session: SessionInfo, dialect: Dialect) -> str | None:
+    return " ".join(xclient.XFORWARD) if session.trusted else None
+
+
 EXTENSIONS = (
     Extension("PIPELINING", "RFC 2920"),
     Extension("SIZE", "RFC 1870", _sizeLimit, mail={"SIZE": parameters.size}, lineGrowth=26),
@@ -129,6 +137,8 @@ EXTENSIONS = (
     Extension("RRVS", "RFC 7293", honoured=True, rcpt={"RRVS": parameters.validSince}, lineGrowth=43),
     Extension("PRDR", "draft-hall-prdr", mail={"PRDR": parameters.prdr}, lineGrowth=5),
     Extension("LIMITS", "RFC 9422", _limits),
+    Extension("XCLIENT", "Postfix XCLIENT", _xclient),
+    Extension("XFORWARD", "Postfix XFORWARD", _xforward),
     Extension("EXPN", "RFC 5321", _ifExpanding),
     Extension("HELP", "RFC 5321"),
 )

@@ -14,14 +14,15 @@ refused and how; what it does is a function of `commands`. The phase changes onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..model import replies
 from ..model.envelope import Envelope, SessionInfo
 from ..model.reply import Reply
+from . import xclient
 from .authentication import LINE_LENGTH, Exchange
 from .dialect import Dialect
-from .steps import AskCredentials, AskData, AskRecipient, AskSender, Phase, Step, TakeChunk
+from .steps import AskCredentials, AskData, AskRecipient, AskSender, ChangeClient, Phase, Step, TakeChunk
 from .table import Command, commandTable
 
 
@@ -36,6 +37,8 @@ class Session:
         info: what is known of the session; shared with backends, written only by the dialogue.
         dialect: the limits, extensions and choices of this server.
         envelope: the open transaction, or None.
+        forwarded: what XFORWARD told of the next message, or None.
+        told: what XCLIENT told of the client.
         exchange: the open AUTH exchange, or None.
         phase: how far the session is.
         verb: the verb of the last command in upper case, or the empty string when it was none that is known.
@@ -46,26 +49,17 @@ class Session:
     """
 
     __slots__ = (
-        "_count",
-        "_errors",
-        "_question",
-        "commands",
-        "dialect",
-        "envelope",
-        "exchange",
-        "info",
-        "loggedIn",
-        "newId",
-        "phase",
-        "transactions",
-        "verb",
-    )
+        "_count", "_errors", "_question", "commands", "dialect", "envelope", "exchange", "forwarded", "info", "loggedIn", "newId",
+        "phase", "told", "transactions", "verb",
+    )  # fmt: skip
 
     def __init__(self, info: SessionInfo, dialect: Dialect, newId: Callable[[], str]) -> None:
         self.info = info
         self.dialect = dialect
         self.envelope: Envelope | None = None
         self.exchange: Exchange | None = None
+        self.forwarded: Mapping[str, str] | None = None
+        self.told: dict[str, str] = {}
         self.loggedIn: Callable[[], None] = _nothing
         self.phase = Phase.START
         self.verb = ""
@@ -153,6 +147,8 @@ class Session:
         if isinstance(question, TakeChunk):
             self.phase = Phase.CHUNKS
             return replies.CHUNK_OK
+        if isinstance(question, ChangeClient):
+            return self._clientChanged(question.told)
         if isinstance(question, AskCredentials):
             assert self.exchange is not None, "credentials belong to an exchange"
             return self._result(self.exchange.answer(verdict))
@@ -190,12 +186,16 @@ class Session:
         """The client has introduced itself (RFC 5321 4.1.4): an open transaction ends."""
         self.phase = Phase.READY
         self.envelope = None
+        self.forwarded = None
         self.info.heloName = name
         self.info.extended = extended
+        if self.told:
+            xclient.introduce(self.told, self.info)
 
     def reset(self) -> None:
         """Ends the transaction, if one is open."""
         self.envelope = None
+        self.forwarded = None
         if self.phase is not Phase.START:
             self.phase = Phase.READY
 
@@ -206,14 +206,23 @@ class Session:
         info.heloName = ""
         info.extended = False
         info.user = info.mechanism = None
+        self.told = {}
         self.restart()
 
     def restart(self) -> None:
         """Goes back to where only the greeting has been said, with the rules for what is known of the client now."""
         self.envelope = None
+        self.forwarded = None
         self.exchange = None
         self.phase = Phase.START
         self.commands = commandTable(self.dialect.profile, encrypted=self.info.tls, authenticated=self.info.user is not None)
+
+    def _clientChanged(self, told: Mapping[str, str]) -> Reply:
+        """A trusted proxy speaks for another client, who is greeted as if it had just connected."""
+        self.told.update(told)
+        xclient.apply(told, self.info)
+        self.restart()
+        return replies.greeting(self.info.hostname)
 
     def _result(self, step: Reply | Step) -> Reply | Step:
         """What came of a line in an AUTH exchange, or of an answer in one."""

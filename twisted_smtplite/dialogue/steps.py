@@ -5,6 +5,7 @@ Knows values only. `session` makes them; whoever drives a session answers them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
@@ -74,6 +75,13 @@ class AskCredentials(NamedTuple):
     check: Check
 
 
+class ChangeClient(NamedTuple):
+    """The session is to be that of another client, at this address (XCLIENT). Answered by None, or by the Reply that refuses this client."""
+
+    host: str
+    told: Mapping[str, str]
+
+
 class TakeChunk(NamedTuple):
     """A chunk of `size` octets follows (RFC 3030 2).
 
@@ -93,4 +101,4 @@ class StartTLS(NamedTuple):
     reply: Reply
 
 
-Step: TypeAlias = AskSender | AskRecipient | AskData | AskVerify | AskExpand | AskCredentials | TakeChunk | StartTLS
+Step: TypeAlias = AskSender | AskRecipient | AskData | AskVerify | AskExpand | AskCredentials | ChangeClient | TakeChunk | StartTLS

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..model import replies
 from ..model.profile import Profile
 from ..model.reply import Reply
-from . import commands
+from . import commands, xclient
 from .steps import Phase, Step
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Command:
         help: what HELP says of it: syntax, then meaning. Empty: HELP does not list it.
         wrong: the phases in which it is refused, with the reply.
         bare: True if it takes no argument.
+        trusted: True if it is for trusted peers alone.
         beforeTLS: True if it is allowed before STARTTLS where TLS is required (RFC 3207 4).
         beforeAuth: True if it is allowed before AUTH where that is required (RFC 4954 6).
         refusals: `wrong` as a tuple with one entry for each phase.
@@ -39,6 +40,7 @@ class Command:
     help: tuple[str, ...] = ()
     wrong: Mapping[Phase, Reply] = field(default_factory=dict)
     bare: bool = False
+    trusted: bool = False
     beforeTLS: bool = False
     beforeAuth: bool = False
     refusals: tuple[Reply | None, ...] = field(init=False)
@@ -98,6 +100,20 @@ COMMANDS: dict[str, Command] = {
         commands.auth,
         ("AUTH mechanism [response]", "Says who you are"),
         wrong={Phase.START: replies.HELO_FIRST, **_IN_TRANSACTION},
+        beforeAuth=True,
+    ),
+    "XCLIENT": Command(
+        xclient.xclient,
+        ("XCLIENT attribute=value ...", "Says which client a trusted proxy speaks for; the session begins anew"),
+        wrong=_IN_TRANSACTION,
+        trusted=True,
+        beforeAuth=True,
+    ),
+    "XFORWARD": Command(
+        xclient.xforward,
+        ("XFORWARD attribute=value ...", "Says for the log where the next message came from"),
+        wrong=_IN_TRANSACTION,
+        trusted=True,
         beforeAuth=True,
     ),
     # RFC 5321 4.2.4, Appendix F: known, and not implemented.

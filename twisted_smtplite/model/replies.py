@@ -59,6 +59,11 @@ AUTHENTICATED = Reply(235, "2.7.0", "Authentication succeeded")
 AUTH_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
 AUTH_TEMPORARY = Reply(454, "4.7.0", "Temporary authentication failure")
 
+# For trusted proxies.
+NOT_TRUSTED = Reply(550, "5.7.0", "You are not trusted to speak for others")
+XCLIENT_SYNTAX = Reply(501, "5.5.4", "Syntax: XCLIENT attribute=value ...")
+XFORWARD_SYNTAX = Reply(501, "5.5.4", "Syntax: XFORWARD attribute=value ...")
+
 # One reply for each recipient.
 NO_RECIPIENTS_LMTP = Reply(503, "5.5.1", "No valid recipients")
 PRDR_BEGINS = Reply(353, None, "A reply for each recipient follows")
