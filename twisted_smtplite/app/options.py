@@ -25,6 +25,7 @@ from twisted import copyright as twistedCopyright
 from .. import __version__
 from ..delivery.registry import allDeliveries
 from ..model.limits import BareLineEnds, Limits
+from ..model.networks import Networks
 from .log import FORMS
 from .quantity import countText, parseCount, parseSize, parseTime, sizeText, timeText
 
@@ -96,6 +97,18 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
         ),
     ),
     (
+        "Behind a proxy",
+        (
+            Row(
+                "trusted-proxy",
+                "NETWORK",
+                "whoever connects from there is a proxy, and must send a PROXY header first (version 1 or 2); such as 192.0.2.0/24, ::1, or unix for "
+                "unix sockets; may be repeated",
+            ),
+            Row("xclient", "NETWORK", "whoever connects from there may use XCLIENT and XFORWARD; as above; may be repeated"),
+        ),
+    ),
+    (
         "Where mail goes",
         (
             Row("delivery", "NAME:ARGUMENT", f"may be repeated: a message is accepted when every one has it (default {DEFAULT_DELIVERY})"),
@@ -134,19 +147,26 @@ class Options(usage.Options):
 
     Attributes:
         listens: the endpoint strings of ``--listen``.
+        proxies: the networks of ``--trusted-proxy``.
+        xclients: the networks of ``--xclient``.
         deliveries: the values of ``--delivery``, or the default.
         limits: the `Limits` that were asked for.
         arguments: what was parsed, for processes that parse it again.
     """
 
     optParameters: ClassVar[list[list[object]]] = [
-        [row.name, None, None, row.meaning] for _, rows in GROUPS for row in rows if row.value and row.name not in {"listen", "delivery"}
+        [row.name, None, None, row.meaning]
+        for _, rows in GROUPS
+        for row in rows
+        if row.value and row.name not in {"listen", "trusted-proxy", "xclient", "delivery"}
     ]
     optFlags: ClassVar[list[list[object]]] = [["lenient-paths", None, ""], ["verbose", "v", ""]]
 
     def __init__(self) -> None:
         super().__init__()
         self.listens: list[str] = []
+        self.proxies: list[str] = []
+        self.xclients: list[str] = []
         self.deliveries: list[str] = []
         self.limits = Limits()
         self.arguments: list[str] = []
@@ -154,6 +174,14 @@ class Options(usage.Options):
     def opt_listen(self, endpoint: str) -> None:
         """Adds an endpoint."""
         self.listens.append(endpoint)
+
+    def opt_trusted_proxy(self, network: str) -> None:
+        """Adds a network of proxies."""
+        self.proxies.append(_network("trusted-proxy", network))
+
+    def opt_xclient(self, network: str) -> None:
+        """Adds a network that is trusted to speak for others."""
+        self.xclients.append(_network("xclient", network))
 
     def opt_delivery(self, delivery: str) -> None:
         """Adds a delivery."""
@@ -276,6 +304,14 @@ def processors() -> int:
     """How many processors this process may use."""
     # Not cpu_count: a container, or taskset, may have given it fewer. macOS does not say.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _network(option: str, text: str) -> str:
+    try:
+        Networks((text,))
+    except ValueError as error:
+        raise usage.UsageError(f"--{option} {text}: {error}") from None
+    return text
 
 
 def _parseHostname(text: str) -> str:

@@ -32,6 +32,7 @@ from .. import __version__
 from ..delivery.fanout import FanoutDelivery
 from ..delivery.registry import makeDelivery, whyOneProcess
 from ..wire.factory import SMTPServerFactory
+from ..wire.proxy import ProxiedEndpoint
 from .log import FORMS, EventLines, Form, LogStream
 from .log import LogFile as AnyLogFile
 from .logged import LoggedService
@@ -158,8 +159,10 @@ def buildServer(options: Options, reactor: IReactorCore, lines: EventLines, inhe
         deliveries = [_makeDelivery(text, options, reactor) for text in options.deliveries]
         delivery = deliveries[0] if len(deliveries) == 1 else FanoutDelivery(deliveries)
         clock = cast(IReactorTime, reactor)
-        server = SMTPServerFactory(delivery, clock, hostname=options["hostname"], limits=options.limits, observer=MessageLog(lines))
-        endpoints = _makeEndpoints(options, reactor, inherited)
+        server = SMTPServerFactory(
+            delivery, clock, hostname=options["hostname"], limits=options.limits, observer=MessageLog(lines), xclients=options.xclients
+        )
+        endpoints = [(name, _behindProxies(endpoint, options, clock)) for name, endpoint in _makeEndpoints(options, reactor, inherited)]
         factory = WireTrace(server) if options["verbose"] else server
         service = ServerService(lines, reactor, factory, [endpoint for _, endpoint in endpoints], *deliveries)
         names = ", ".join(map(_placed, options.deliveries, deliveries))
@@ -189,6 +192,11 @@ def _makeEndpoints(options: Options, reactor: IReactorCore, inherited: Inherited
         rows.append((f"--port {port} on {interface}", partial(kind, reactor, port, interface=interface)))
     rows += [(f"--listen {text}", partial(_parseEndpoint, text, reactor)) for text in options.listens]
     return [(name, make() if inherited is None else inherited(name)) for name, make in rows]
+
+
+def _behindProxies(endpoint: IStreamServerEndpoint, options: Options, clock: IReactorTime) -> IStreamServerEndpoint:
+    """The endpoint, where there are proxies with their headers taken off. They come before TLS, so this is to be the innermost."""
+    return ProxiedEndpoint(endpoint, options.proxies, clock, options.limits) if options.proxies else endpoint
 
 
 def _parseEndpoint(text: str, reactor: IReactorCore) -> IStreamServerEndpoint:

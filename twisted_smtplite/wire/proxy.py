@@ -136,6 +136,9 @@ class ProxyFactory:
         waiting: the connections whose header is not whole.
     """
 
+    # Read by Twisted.
+    noisy = False
+
     def __init__(self, inner: IProtocolFactory, networks: Networks, reactor: IReactorTime, limits: Limits) -> None:
         self.inner = inner
         self.reactor = reactor
