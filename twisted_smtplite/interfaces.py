@@ -197,6 +197,97 @@ class IDeliveryPlugin(IPlugin):
         """
 
 
+class ISessionPolicy(Interface):
+    """Says who is welcome, before the delivery is asked. `twisted_smtplite.policy.base.Policy` welcomes everybody; subclasses say what is not.
+
+    A server asks its policies in order, one at a time, and the first refusal counts: nobody behind it is asked. None passes the question on,
+    a 4yz or 5yz Reply (returned or raised in `Refused`) refuses, and a Deferred or a coroutine does either later. Policies never accept for others:
+    a positive Reply is a mistake. A policy that raises anything else, or does not answer within `Limits.policyTimeout`, has failed: the client
+    hears `onFailure`, and the log tells once per cause and hour.
+
+    What a policy finds out it may leave for the policies behind it, and for the delivery: in `SessionInfo.results` what is true of the session, in
+    `Envelope.results` what is true of the message. Both are mappings; use your plugin's name as the key. `Envelope.addField` puts a header
+    field on top of the message, up to and including `data`: later the message is on its way.
+    """
+
+    onFailure: Reply | None = Attribute("What the client hears when this policy fails, usually 451; None passes the question on.")
+
+    def connect(session: SessionInfo) -> Answer:
+        """A client connected (inside TLS: after the handshake). The greeting waits; `SessionInfo.spokeEarly` tells if the client did not.
+
+        A refusal is said in place of the greeting and closes: as 421 when it is 4yz, as 554 when it is 5yz (RFC 5321 3.1, 4.3.2).
+        """
+
+    def ehlo(session: SessionInfo, name: str) -> Answer:
+        """EHLO, HELO or LHLO with `name` arrived; after a refusal the session is what it was before (RFC 5321 4.1.1.1). May come again."""
+
+    def auth(session: SessionInfo, user: str) -> Answer:
+        """The credentials of `user` are good: may this session act for him? `SessionInfo.user` is set when all say yes."""
+
+    def mail(session: SessionInfo, envelope: Envelope) -> Answer:
+        """MAIL arrived, see `IMessageDelivery.validateFrom`."""
+
+    def rcpt(session: SessionInfo, envelope: Envelope, recipient: Recipient) -> Answer:
+        """RCPT arrived, see `IMessageDelivery.validateTo`."""
+
+    def data(session: SessionInfo, envelope: Envelope) -> Answer:
+        """DATA, or the first BDAT, arrived with at least one recipient."""
+
+    def endOfData(session: SessionInfo, envelope: Envelope) -> Answer:
+        """The text is complete, and the delivery has not been told: the last moment to refuse it."""
+
+
+class IContentPolicy(ISessionPolicy):
+    """A policy that looks at the text of messages."""
+
+    def startMessage(session: SessionInfo, envelope: Envelope) -> IContentReader | None:
+        """The delivery takes a message: who reads along? None when this message does not matter. Must not answer later."""
+
+
+class IContentReader(Interface):
+    """Reads one message along with the delivery. Exactly one of `endOfData` and `connectionLost` is called, once, and nothing after it."""
+
+    def dataReceived(chunk: bytes) -> Deferred[None] | None:
+        """The next 1 to 65,664 octets exactly as the client sent them, without trace header and added fields; see `IMessage.dataReceived`.
+
+        Raises:
+            Refused: the message is refused; its rest is not shown to anybody.
+        """
+
+    def endOfData() -> Answer:
+        """The text is complete: asked just before the `ISessionPolicy.endOfData` of the policy that made this reader."""
+
+    def connectionLost(reason: Exception) -> None:
+        """The message will not be completed, or somebody before this policy refused it."""
+
+
+class IPolicyPlugin(IPlugin):
+    """How a policy is found and named on the command line: ``--policy NAME:ARGUMENT``.
+
+    Offer one as a twisted plugin (an object in a module of ``twisted/plugins/``) or through the entry-point group
+    ``twisted_smtplite.policies`` (the entry point names the object or a class without arguments).
+    """
+
+    name: str = Attribute("What stands before the colon: lower case letters, digits, hyphens.")
+    description: str = Attribute("One line for --list-policies.")
+    argumentHelp: str = Attribute("What may stand after the colon, a line for each form; empty when it takes none.")
+
+    def makePolicy(argument: str, reactor: IReactorCore) -> object:
+        """Makes the policy. Called before the server listens; must not block for long.
+
+        Args:
+            argument: the text after the colon, empty when there was none.
+            reactor: the reactor that the server will run in.
+
+        Returns:
+            An object that provides `ISessionPolicy`. When it also provides `twisted.application.service.IService` it is started before the
+            server listens and stopped after it.
+
+        Raises:
+            ValueError: the argument cannot be used; its text is the sentence that the user reads.
+        """
+
+
 class IOneProcess(Interface):
     """An `IDeliveryPlugin` that also provides this makes deliveries that several processes cannot share: ``--workers`` refuses them.
 

@@ -13,28 +13,26 @@ from ..model.envelope import Envelope, Recipient
 from ..model.reply import Reply
 from .authentication import Exchange
 from .grammar import PathError, PathTooLong, parseChunk, parseHeloName, parseParameters, parsePath, parsePostmaster
-from .steps import AskData, AskExpand, AskRecipient, AskSender, AskVerify, Phase, StartTLS, Step, TakeChunk
+from .steps import AskData, AskExpand, AskHello, AskRecipient, AskSender, AskVerify, Phase, StartTLS, Step, TakeChunk
 
 if TYPE_CHECKING:
     from .session import Session
 
 
-def ehlo(session: Session, argument: str) -> Reply:
+def ehlo(session: Session, argument: str) -> Reply | Step:
     """EHLO, and LHLO of LMTP (RFC 5321 4.1.1.1)."""
     name = parseHeloName(argument, session.dialect.limits)
     if name is None:
         return replies.BAD_HELO
-    session.greet(name, extended=True)
-    return session.dialect.ehlo(session.info)
+    return AskHello(name, True) if session.dialect.consulting else session.greet(name, extended=True)
 
 
-def helo(session: Session, argument: str) -> Reply:
+def helo(session: Session, argument: str) -> Reply | Step:
     """HELO."""
     name = parseHeloName(argument, session.dialect.limits)
     if name is None:
         return replies.BAD_HELO
-    session.greet(name, extended=False)
-    return Reply(250, None, session.info.hostname)
+    return AskHello(name, False) if session.dialect.consulting else session.greet(name, extended=False)
 
 
 def mail(session: Session, argument: str) -> Reply | Step:

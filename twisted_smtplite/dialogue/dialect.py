@@ -27,6 +27,7 @@ class Dialect:
         profile: the choices.
         expands: True if a delivery answers EXPN.
         honours: the keywords of extensions that the delivery acts on.
+        consulting: True if somebody is to be asked about names in EHLO, and about users.
         now: the time, in seconds since the epoch.
         lineLength: octets of the longest command line without its CRLF.
 
@@ -42,11 +43,13 @@ class Dialect:
         profile: Profile = Profile(),  # noqa: B008 - a frozen value
         expands: bool = False,
         honours: Collection[str] = (),
+        consulting: bool = False,
         now: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.limits = limits
         self.profile = profile
         self.expands = expands
+        self.consulting = consulting
         self.honours = frozenset(honours)
         self.now = now
         for name in profile.mechanisms:

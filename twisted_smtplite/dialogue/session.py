@@ -22,7 +22,7 @@ from ..model.reply import Reply
 from . import xclient
 from .authentication import LINE_LENGTH, Exchange
 from .dialect import Dialect
-from .steps import AskCredentials, AskData, AskRecipient, AskSender, ChangeClient, Phase, Step, TakeChunk
+from .steps import AskCredentials, AskData, AskHello, AskLogin, AskRecipient, AskSender, ChangeClient, Phase, Step, TakeChunk
 from .table import Command, commandTable
 
 
@@ -152,6 +152,12 @@ class Session:
         if isinstance(question, AskCredentials):
             assert self.exchange is not None, "credentials belong to an exchange"
             return self._result(self.exchange.answer(verdict))
+        if isinstance(question, AskHello):
+            return self.greet(question.name, extended=question.extended)
+        if isinstance(question, AskLogin):
+            assert self.exchange is not None, "a user is known by an exchange"
+            self._authenticated(self.exchange)
+            return replies.AUTHENTICATED
         return reply or replies.CANNOT_VERIFY
 
     def chunkRefused(self, reply: Reply) -> Reply:
@@ -182,8 +188,8 @@ class Session:
             return (replies.PRDR_BEGINS, *outcomes, reply)
         return (self._counted(reply),)
 
-    def greet(self, name: str, *, extended: bool) -> None:
-        """The client has introduced itself (RFC 5321 4.1.4): an open transaction ends."""
+    def greet(self, name: str, *, extended: bool) -> Reply:
+        """The client has introduced itself (RFC 5321 4.1.4): an open transaction ends. Returns the reply."""
         self.phase = Phase.READY
         self.envelope = None
         self.forwarded = None
@@ -191,6 +197,7 @@ class Session:
         self.info.extended = extended
         if self.told:
             xclient.introduce(self.told, self.info)
+        return self.dialect.ehlo(self.info) if extended else Reply(250, None, self.info.hostname)
 
     def reset(self) -> None:
         """Ends the transaction, if one is open."""
@@ -231,17 +238,26 @@ class Session:
         self._question = step
         return step
 
-    def _replied(self, reply: Reply) -> Reply:
-        """The reply to a line: the end of an AUTH exchange is noted, an error is counted."""
+    def _replied(self, reply: Reply) -> Reply | Step:
+        """The reply to a line: the end of an AUTH exchange is noted, an error is counted. Others may have a say in who logs in."""
         exchange = self.exchange
         if exchange is not None and reply.code != 334:
-            self.exchange = None
-            if exchange.user is not None:
-                self.info.user = exchange.user
-                self.info.mechanism = exchange.name
-                self.loggedIn()
-                self.commands = commandTable(self.dialect.profile, encrypted=self.info.tls, authenticated=True)
+            if exchange.user is None:
+                self.exchange = None
+            elif self.dialect.consulting:
+                self._question = AskLogin(exchange.user)
+                return self._question
+            else:
+                self._authenticated(exchange)
         return self._counted(reply)
+
+    def _authenticated(self, exchange: Exchange) -> None:
+        """The client is who it says it is: that gives it other commands."""
+        self.exchange = None
+        self.info.user = exchange.user
+        self.info.mechanism = exchange.name
+        self.loggedIn()
+        self.commands = commandTable(self.dialect.profile, encrypted=self.info.tls, authenticated=True)
 
     def _refused(self, reply: Reply) -> Reply:
         """The reply to a line that is no command at all. It ends an AUTH exchange."""

@@ -82,6 +82,19 @@ class ChangeClient(NamedTuple):
     told: Mapping[str, str]
 
 
+class AskHello(NamedTuple):
+    """Is this client welcome, by its own name? Only where policies are asked. Answered by None or a Reply."""
+
+    name: str
+    extended: bool
+
+
+class AskLogin(NamedTuple):
+    """May this session act for a user whose credentials are good? Only where policies are asked. Answered by None or a Reply."""
+
+    user: str
+
+
 class TakeChunk(NamedTuple):
     """A chunk of `size` octets follows (RFC 3030 2).
 
@@ -101,4 +114,6 @@ class StartTLS(NamedTuple):
     reply: Reply
 
 
-Step: TypeAlias = AskSender | AskRecipient | AskData | AskVerify | AskExpand | AskCredentials | ChangeClient | TakeChunk | StartTLS
+Step: TypeAlias = (
+    AskSender | AskRecipient | AskData | AskVerify | AskExpand | AskHello | AskLogin | AskCredentials | ChangeClient | TakeChunk | StartTLS
+)

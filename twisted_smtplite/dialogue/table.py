@@ -145,7 +145,8 @@ def commandTable(profile: Profile, *, encrypted: bool, authenticated: bool) -> d
     table = LMTP_COMMANDS if profile.lmtp else COMMANDS
     if profile.requireTLS and not encrypted:
         return {verb: row if row.beforeTLS else _refused(row, replies.TLS_FIRST) for verb, row in table.items()}
-    if profile.requireAuth and not authenticated:
+    # RFC 6409 4.3: a submission server refuses MAIL without AUTH, by 530.
+    if (profile.requireAuth or profile.submission) and not authenticated:
         return {verb: row if row.beforeAuth else _refused(row, replies.AUTH_FIRST) for verb, row in table.items()}
     return table
 

@@ -58,6 +58,7 @@ class Limits:
     dataTimeout: float = _limit(180, "data-timeout", "seconds", "wait for the next octet of a message (4.5.3.2.5); 0: no limit")
     handshakeTimeout: float = _limit(30, "handshake-timeout", "seconds", "wait for a TLS handshake, or a PROXY header, to end", least=1)
     backendTimeout: float = _limit(540, "backend-timeout", "seconds", "wait for the delivery's answer before 451 (4.5.3.2.6); 0: no limit")
+    policyTimeout: float = _limit(60, "policy-timeout", "seconds", "wait for the answer of a policy before it counts as failed; 0: no limit")
     closeTimeout: float = _limit(10, "close-timeout", "seconds", "wait for the client to take the last reply before it is cut off", least=1)
     sessionTime: float = _limit(86_400, "session-time", "seconds", "length of a session; 0: no limit")
     drainTime: float = _limit(30, "drain-time", "seconds", "wait for messages in flight when the server stops")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from ..model.limits import Limits
 from ..model.networks import Networks
 from ..model.profile import Profile
 from ..model.reply import Reply
+from .chain import Chain, ConsultedDelivery
 from .proxy import ClientAddress
 from .server import SMTPServer
 
@@ -120,6 +121,7 @@ class SMTPServerFactory(ServerFactory):
         authenticate: IAuthenticator | Callable[[SessionInfo, Check], Any] = nobodyIsKnown,
         offer: Collection[str] = (),
         xclients: Collection[str] = (),
+        policies: Sequence[object] = (),
     ) -> None:
         """Args:
             delivery: provides, or adapts to, `IMessageDelivery` or `IMessageDeliveryFactory`.
@@ -131,11 +133,12 @@ class SMTPServerFactory(ServerFactory):
             tls: makes the TLS side of a connection. With it STARTTLS is offered.
             authenticate: says who clients are: an `IAuthenticator`, or a function that does what its `check` does.
             offer: keywords of extensions that are offered although the delivery does not say that it honours them.
+            policies: asked in this order before the delivery, see `ISessionPolicy`.
             xclients: the networks from which XCLIENT and XFORWARD are taken, as text: see `Networks`.
 
         Raises:
             ValueError: one of the networks is none.
-            TypeError: the delivery neither provides nor adapts to an interface of a delivery.
+            TypeError: the delivery neither provides nor adapts to an interface of a delivery; or a policy does not provide `ISessionPolicy`.
         """
         self.reactor = reactor
         self.limits = limits or Limits()
@@ -144,6 +147,7 @@ class SMTPServerFactory(ServerFactory):
         self.profile = replace(profile or Profile(), startTLS=tls is not None)
         self.authenticator = authenticate if IAuthenticator.providedBy(authenticate) else FunctionAuthenticator(authenticate)
         self.offer = frozenset(offer)
+        self.chain = Chain(policies, reactor, self.limits.policyTimeout) if policies else None
         self._hostname = hostname or socket.gethostname()
         self.greeting = replies.greeting(self._hostname)
         self.now = time.time
@@ -275,6 +279,8 @@ class SMTPServerFactory(ServerFactory):
         adapted: IMessageDelivery | None = IMessageDelivery(delivery, None)
         if adapted is None:
             raise TypeError(f"{delivery!r} neither provides nor adapts to IMessageDelivery or IMessageDeliveryFactory")
+        if self.chain is not None:
+            adapted = ConsultedDelivery(self.chain, adapted)
         expander = IExpandList(delivery, None)
         extended = IExtendDialogue(delivery, None)
         extensions = (*EXTENSIONS, *extended.extensions) if extended is not None else EXTENSIONS
@@ -285,6 +291,7 @@ class SMTPServerFactory(ServerFactory):
             profile=self.profile,
             expands=expander is not None,
             honours=self.offer if honours is None else self.offer.union(honours.honours),
+            consulting=self.chain is not None,
             now=self.now,
         )
         return Backend(adapted, IVerifyAddress(delivery, None), expander, dialect)

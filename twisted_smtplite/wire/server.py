@@ -6,6 +6,7 @@ command order because nothing is parsed while a question is open; a plain answer
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -18,7 +19,19 @@ from ..dialogue.body import ChunkReader, DotReader, Text
 from ..dialogue.outcome import fold, perRecipient
 from ..dialogue.sasl import Check, Conclusion, Login, StoredKeys
 from ..dialogue.session import Session
-from ..dialogue.steps import AskCredentials, AskData, AskRecipient, AskSender, AskVerify, StartTLS, Step, TakeChunk
+from ..dialogue.steps import (
+    AskCredentials,
+    AskData,
+    AskHello,
+    AskLogin,
+    AskRecipient,
+    AskSender,
+    AskVerify,
+    ChangeClient,
+    StartTLS,
+    Step,
+    TakeChunk,
+)
 from ..interfaces import IMessage
 from ..model import replies
 from ..model.envelope import SessionInfo
@@ -107,7 +120,23 @@ class SMTPServer(AskingLineReceiver):
 
     def _greet(self) -> None:
         self._patience.expectCommand()
-        send(self.transport, self.factory.greeting.wire)
+        if self.factory.chain is None:
+            send(self.transport, self.factory.greeting.wire)
+        else:
+            self.awaitAnswer(self.factory.chain.ask("connect", self.info), self._admitted)
+
+    def _admitted(self, refusal: Reply | None) -> None:
+        """The policies have looked at the connection. RFC 5321 4.3.2: the greeting is 220, 421 or 554."""
+        if refusal is None:
+            self.output.append(self.factory.greeting.wire)
+            self.flush()
+        else:
+            self._say(Reply(421 if refusal.code < 500 else 554, refusal.enhanced, refusal.text, closes=True))
+
+    def cameEarly(self) -> None:
+        """Input came that has to wait: where nothing has been read yet, for the greeting."""
+        if self.asking and not self.line_mode and self._reader is None:
+            self.info.spokeEarly = True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client has gone, or the connection was closed: an open question is cancelled, an open message is thrown away."""
@@ -141,6 +170,9 @@ class SMTPServer(AskingLineReceiver):
             self._patience.expectCommand()
         else:
             self._patience.expectMoreText()
+
+    def soon(self, action: Callable[[], None]) -> None:
+        self.factory.reactor.callLater(0, action)
 
     def situation(self) -> dict[str, Any]:
         return {"session": self.info.id, "stage": self._session.verb}
@@ -226,11 +258,17 @@ class SMTPServer(AskingLineReceiver):
             elif isinstance(step, TakeChunk):
                 self._takeChunk(step)
                 return
+            elif isinstance(step, ChangeClient):
+                self._answer(self.factory.clientChanged(self, step.host))
+                return
             elif isinstance(step, StartTLS):
                 self.interrupt(self._startTLS)
                 return
             elif isinstance(step, AskCredentials):
                 self._checkCredentials(step.check)
+                return
+            elif isinstance(step, (AskHello, AskLogin)):
+                self._consult(step)
                 return
             elif isinstance(step, AskVerify):
                 answer = backend.verifier.verify(info, step.text) if backend.verifier else None
@@ -243,6 +281,15 @@ class SMTPServer(AskingLineReceiver):
         else:
             self._subject = step.subject if isinstance(step, (AskRecipient, AskSender)) else None
             self.awaitAnswer(answer, self._decided)
+
+    def _consult(self, step: AskHello | AskLogin) -> None:
+        """Asks the policies what they alone decide."""
+        chain = self.factory.chain
+        assert chain is not None, "such a step is taken only where there are policies"
+        if isinstance(step, AskHello):
+            self.awaitAnswer(chain.ask("ehlo", self.info, step.name), self._answer)
+        else:
+            self.awaitAnswer(chain.ask("auth", self.info, step.user), self._credentialsChecked)
 
     def _decided(self, verdict: object) -> None:
         """The verdict on a sender, a recipient, or what VRFY and EXPN asked."""
