@@ -17,6 +17,8 @@ _TERMINATOR = b"\r\n.\r\n"
 # What a piece may end with that the next one can complete to the terminator, longest first.
 _BEGINNINGS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 _HOP = b"\r\nreceived:"
+# The faults of a text, the gravest first.
+_GRAVITY = (replies.MAIL_LOOP, replies.BARE_LINE_END, replies.NUL_IN_TEXT, replies.TEXT_LINE_TOO_LONG, replies.TOO_LARGE)
 
 
 class Text:
@@ -47,14 +49,14 @@ class Text:
 
     def take(self, piece: bytes) -> bytes:
         """Looks at the next piece. Returns what is to be delivered of it: nothing once the message is refused."""
-        if self.refusal is not None:
-            return b""
-        self.refusal = self._unfit(piece)
+        fault = self._fault(piece)
         if self._limits.bareLineEnds is BareLineEnds.NORMALISE and not self._binary:
             piece = self._normalise(piece)
         self.size += len(piece)
-        if 0 < self._limits.messageSize < self.size and self.refusal is None:
-            self.refusal = replies.TOO_LARGE
+        if fault is None and 0 < self._limits.messageSize < self.size:
+            fault = replies.TOO_LARGE
+        if fault is not None:
+            self._refuse(fault)
         return piece if self.refusal is None else b""
 
     def end(self) -> bytes:
@@ -63,27 +65,33 @@ class Text:
             # A CR was the last octet: its line end is made whole.
             return self.take(b"\n")
         self._newlines.decode("", final=True)
-        if self._limits.bareLineEnds is BareLineEnds.REFUSE and self._newlines.newlines not in (None, "\r\n") and self.refusal is None:
-            self.refusal = replies.BARE_LINE_END
+        if self._limits.bareLineEnds is BareLineEnds.REFUSE and self._newlines.newlines not in (None, "\r\n"):
+            self._refuse(replies.BARE_LINE_END)
         return b""
 
-    def _unfit(self, piece: bytes) -> Reply | None:
-        """Why the text cannot be accepted with this piece in it, or None."""
+    def _refuse(self, fault: Reply) -> None:
+        """Of several faults the gravest is told, and not the one that was seen first: that would depend on how the network cut the text."""
+        if self.refusal is None or _GRAVITY.index(fault) < _GRAVITY.index(self.refusal):
+            self.refusal = fault
+
+    def _fault(self, piece: bytes) -> Reply | None:
+        """The gravest reason why the text cannot be accepted with this piece in it, or None. Looks at all of them, since each is counted on."""
         limits = self._limits
+        fault = None
         if not self._binary:
+            if limits.textLine and self._hasLongLine(piece, limits.textLine):
+                fault = replies.TEXT_LINE_TOO_LONG
             if limits.bareLineEnds is BareLineEnds.REFUSE:
+                if b"\0" in piece:
+                    fault = replies.NUL_IN_TEXT
                 # RFC 5321 2.3.8: CR and LF only together. The decoder notes each kind of line end that it meets, across pieces; as it is asked
                 # not to translate, it makes nothing new.
                 self._newlines.decode(piece.decode("latin-1"))
                 if self._newlines.newlines not in (None, "\r\n"):
-                    return replies.BARE_LINE_END
-                if b"\0" in piece:
-                    return replies.NUL_IN_TEXT
-            if limits.textLine and self._hasLongLine(piece, limits.textLine):
-                return replies.TEXT_LINE_TOO_LONG
+                    fault = replies.BARE_LINE_END
         if self._headerTail is not None and self._countHops(piece, self._headerTail) > limits.receivedFields:
-            return replies.MAIL_LOOP
-        return None
+            fault = replies.MAIL_LOOP
+        return fault
 
     def _hasLongLine(self, piece: bytes, longest: int) -> bool:
         """True if a line with its CRLF exceeds `longest` octets. Leaps from line end to the last line end within reach, so long text costs little."""
@@ -117,6 +125,18 @@ class Text:
         piece = piece[: len(piece) - len(self._carried)]
         # NUL last: what it stands between was not together.
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n").replace(b"\0", b"")
+
+
+class Waste(Text):
+    """Text that is read and thrown away, whatever it is."""
+
+    __slots__ = ()
+
+    def take(self, piece: bytes) -> bytes:
+        return b""
+
+    def end(self) -> bytes:
+        return b""
 
 
 class DotReader:

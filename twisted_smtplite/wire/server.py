@@ -15,7 +15,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..dialogue.body import ChunkReader, DotReader, Text
+from ..dialogue.body import ChunkReader, DotReader, Text, Waste
 from ..dialogue.outcome import fold, perRecipient
 from ..dialogue.sasl import Check, Conclusion, Login, StoredKeys
 from ..dialogue.session import Session
@@ -392,7 +392,7 @@ class SMTPServer(AskingLineReceiver):
         """Reads a chunk, for the message or for nobody."""
         first, self._chunk = self._chunk is not None, None
         if chunk.refusal is not None:
-            self._text = Text(self.factory.limits)
+            self._text = Waste(self.factory.limits)
             self._refusal = chunk.refusal
         elif first:
             self._open(cast(IMessage, message), binary=chunk.envelope is not None and chunk.envelope.body == "BINARYMIME")
@@ -486,13 +486,15 @@ class SMTPServer(AskingLineReceiver):
     def _endOfChunk(self) -> None:
         """A chunk is here that was not the last, or was refused (RFC 3030 2)."""
         self._patience.expectCommand()
-        self._hear(replies.CHUNK_OK if self._refusal is None else self._session.chunkRefused(self._refusal))
+        refusal = self._text.refusal or self._refusal
+        self._hear(replies.CHUNK_OK if refusal is None else self._session.chunkRefused(refusal))
 
     def _endOfMessage(self) -> None:
         """All of the message is here: asks for its outcome, unless it was refused on the way."""
         message, self._message = self._message, None
         if message is None:
-            self._finished(self._refusal)
+            # What is wrong with the text is told before what was wrong with taking it: only that is the same however the text was cut.
+            self._finished(self._text.refusal or self._refusal)
         else:
             self.awaitAnswer(self.call(message.eomReceived), self._finished)
 
