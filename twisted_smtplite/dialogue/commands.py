@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..model import replies
+from ..model.address import Address
 from ..model.envelope import Envelope, Recipient
 from ..model.reply import Reply
 from .authentication import Exchange
@@ -37,17 +38,22 @@ def helo(session: Session, argument: str) -> Reply | Step:
 
 def mail(session: Session, argument: str) -> Reply | Step:
     """MAIL (RFC 5321 4.1.1.2)."""
-    dialect = session.dialect
-    if 0 < dialect.limits.transactions <= session.transactions:
-        return replies.TOO_MANY_TRANSACTIONS
     if argument[:5].upper() != "FROM:":
         return replies.MAIL_SYNTAX
     try:
-        address, rest = parsePath(argument[5:], dialect.limits)
+        address, rest = parsePath(argument[5:], session.dialect.limits)
     except PathTooLong:
         return replies.SENDER_TOO_LONG
     except PathError:
         return replies.BAD_SENDER
+    return mailFrom(session, address, rest, ascii_=argument.isascii())
+
+
+def mailFrom(session: Session, address: Address, rest: str, *, ascii_: bool = True) -> Reply | Step:
+    """MAIL whose path was read; `rest` are its parameters."""
+    dialect = session.dialect
+    if 0 < dialect.limits.transactions <= session.transactions:
+        return replies.TOO_MANY_TRANSACTIONS
     parameters = parseParameters(rest) if rest else ()
     if parameters is None:
         return replies.MAIL_SYNTAX
@@ -56,29 +62,35 @@ def mail(session: Session, argument: str) -> Reply | Step:
     if refusal is not None:
         return refusal
     # RFC 6531 3.5: what is not ASCII needs the client to say so. The whole line is looked at, so parameters count too.
-    if not envelope.smtputf8 and not argument.isascii():
+    if not envelope.smtputf8 and not ascii_:
         return replies.SENDER_NEEDS_UTF8
     return AskSender(envelope)
 
 
 def rcpt(session: Session, argument: str) -> Reply | Step:
     """RCPT (RFC 5321 4.1.1.3)."""
-    envelope = session.envelope
-    assert envelope is not None, "the table admits RCPT only inside a transaction"
-    dialect = session.dialect
     if argument[:3].upper() != "TO:":
         return replies.RCPT_SYNTAX
+    limits = session.dialect.limits
     try:
-        address, rest = parsePath(argument[3:], dialect.limits)
+        address, rest = parsePath(argument[3:], limits)
     except PathTooLong:
         return replies.RECIPIENT_TOO_LONG
     except PathError:
-        postmaster = parsePostmaster(argument[3:], dialect.limits)
+        postmaster = parsePostmaster(argument[3:], limits)
         if postmaster is None:
             return replies.BAD_RECIPIENT
         address, rest = postmaster
     if not address.localPart and not address.domain:
         return replies.NULL_RECIPIENT
+    return rcptTo(session, address, rest, ascii_=argument.isascii())
+
+
+def rcptTo(session: Session, address: Address, rest: str, *, ascii_: bool = True) -> Reply | Step:
+    """RCPT whose path was read; `rest` are its parameters."""
+    envelope = session.envelope
+    assert envelope is not None, "the table admits RCPT only inside a transaction"
+    dialect = session.dialect
     parameters = parseParameters(rest) if rest else ()
     if parameters is None:
         return replies.RCPT_SYNTAX
@@ -86,7 +98,7 @@ def rcpt(session: Session, argument: str) -> Reply | Step:
     refusal = dialect.readRcpt(parameters, recipient, envelope, session.info) if parameters else None
     if refusal is not None:
         return refusal
-    if not envelope.smtputf8 and not argument.isascii():
+    if not envelope.smtputf8 and not ascii_:
         return replies.RECIPIENT_NEEDS_UTF8
     # RFC 5321 4.5.3.1.10: 452, and those that were accepted stay.
     if len(envelope.recipients) >= dialect.limits.recipients or (dialect.limits.recipientDomains and _oneDomainTooMany(session, recipient)):

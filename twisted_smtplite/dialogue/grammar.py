@@ -30,6 +30,15 @@ _SOURCE_ROUTE = rf"@{_DOMAIN}(?:,@{_DOMAIN})*:"
 _PATH = re.compile(rf"<(?:{_SOURCE_ROUTE})?{_MAILBOX}>")
 # What old clients send: the mailbox alone (`Limits.lenientPaths`).
 _BARE_MAILBOX = re.compile(_MAILBOX)
+# MAIL and RCPT as nearly all clients send them, as a whole line: everything in it is plain ASCII. What does not match is read the exact way.
+_PLAIN_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_PLAIN_DOMAIN = r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*"
+_PLAIN_PARAMETERS = r"[!-~]+(?: [!-~]+)*"
+_USUAL = re.compile(
+    rf"(MAIL FROM|RCPT TO|mail FROM|rcpt TO):<({_PLAIN_ATOM}(?:\.{_PLAIN_ATOM})*)@({_PLAIN_DOMAIN})>(?: ({_PLAIN_PARAMETERS}))?".encode()
+)
+usualCommand = _USUAL.fullmatch
+"""Matches a line whose groups are command, local part, domain and parameters or None. `parsePath` reads the same from it."""
 _PARAMETER = re.compile(rf"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~{_UTF8}]+))?")
 # Host names with an underscore are not RFC 5321 domains, but real hosts greet with them and nothing is gained by refusing.
 _HELO_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")

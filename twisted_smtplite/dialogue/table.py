@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..model import replies
+from ..model.address import Address
 from ..model.profile import Profile
 from ..model.reply import Reply
 from . import commands, xclient
@@ -33,6 +34,7 @@ class Command:
         trusted: True if it is for trusted peers alone.
         beforeTLS: True if it is allowed before STARTTLS where TLS is required (RFC 3207 4).
         beforeAuth: True if it is allowed before AUTH where that is required (RFC 4954 6).
+        path: takes the session, the address and the parameters, for a line whose path was read already: MAIL and RCPT as most clients send them.
         refusals: `wrong` as a tuple with one entry for each phase.
     """
 
@@ -43,6 +45,7 @@ class Command:
     trusted: bool = False
     beforeTLS: bool = False
     beforeAuth: bool = False
+    path: Callable[[Session, Address, str], Reply | Step] | None = None
     refusals: tuple[Reply | None, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,11 +70,13 @@ COMMANDS: dict[str, Command] = {
         commands.mail,
         ("MAIL FROM:<address> [parameters]", "Begins a transaction; <> is the null sender"),
         wrong={Phase.START: replies.HELO_FIRST, **_NESTED},
+        path=commands.mailFrom,
     ),
     "RCPT": Command(
         commands.rcpt,
         ("RCPT TO:<address> [parameters]", "Adds a recipient; may be repeated"),
         wrong={**_NO_MAIL, **_IN_CHUNKS},
+        path=commands.rcptTo,
     ),
     # RFC 5321 3.3, RFC 2920 3.2: without a valid recipient 503 or 554, never 354.
     "DATA": Command(
