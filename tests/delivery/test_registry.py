@@ -15,7 +15,7 @@ from twisted_smtplite.delivery.maildir import MaildirDelivery
 from twisted_smtplite.delivery.null import NullDelivery
 from twisted_smtplite.delivery.registry import allDeliveries, deliveryNames, makeDelivery
 
-BUILT_IN = ["callable", "console", "maildir", "memory", "null"]
+BUILT_IN = ["callable", "console", "maildir", "memory", "null", "sqlite"]
 
 MODULE = """
 from zope.interface import implementer
@@ -141,7 +141,7 @@ def test_a_built_in_name_loads_nobody_elses_plugin(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_unknown_name_is_said_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"^unknown delivery 'maildri:x': the known ones are callable, console, maildir, .*null$"):
+    with pytest.raises(ValueError, match=r"^unknown delivery 'maildri:x': the known ones are callable, console, maildir, .*sqlite$"):
         makeDelivery("maildri:x", reactor)
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
+from .export import export
 from .log import FORMS, LogStream
 from .options import Options, fail
 from .tap import buildService
@@ -72,7 +73,7 @@ def work() -> None:
     carryOut(order, reactor)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"serve": serve}
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"serve": serve, "export": export}
 """The commands by name; each takes the arguments behind it."""
 
 

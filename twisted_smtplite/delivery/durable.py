@@ -38,6 +38,12 @@ class Draft:
         """Adds `data`."""
         writeAll(self._fd, data)
 
+    def commit(self) -> None:
+        """Makes the file durable and gives it its final name. When this raises the file does not count: `discard` it."""
+        self.sync()
+        syncDirectory(self.rename())
+        self.keep()
+
     def sync(self) -> None:
         """Makes the content durable. The name is not yet."""
         os.fsync(self._fd)
@@ -68,6 +74,13 @@ class Draft:
         try:
             if path is not None:
                 os.unlink(path)
+        except OSError:
+            pass
+
+    def remove(self) -> None:
+        """Takes away a file that counts. What cannot be taken away stays."""
+        try:
+            os.unlink(self._final)
         except OSError:
             pass
 

@@ -27,7 +27,7 @@ ENTRY_POINTS = "twisted_smtplite.deliveries"
 """The group of entry points in which packages offer deliveries."""
 
 # Each is a module here with a `plugin`. A table, so that they are found in a bare checkout and without twisted's plugin cache.
-_BUILT_IN = ("callable", "console", "maildir", "memory", "null")
+_BUILT_IN = ("callable", "console", "maildir", "memory", "null", "sqlite")
 _NAME = re.compile("[a-z0-9-]+")
 _log = Logger(namespace="smtplite")
 

@@ -65,6 +65,8 @@ class StoringDelivery(AcceptingDelivery, Service, Generic[M, R]):
     """
 
     syncers: Executor
+    failures: tuple[type[Exception], ...] = (OSError,)
+    """What storage raises when it fails. Anything else is a fault of the program."""
 
     def __init__(self, path: str, reactor: IReactorCore) -> None:
         # Absolute now: twistd changes its directory when it goes to the background.
@@ -142,7 +144,8 @@ class StoringDelivery(AcceptingDelivery, Service, Generic[M, R]):
     async def _prepare(self) -> None:
         try:
             stale = await self.inThread(self.prepare)
-        except Exception as error:  # noqa: BLE001 - whatever storage says; each message will meet it again
+        except self.failures as error:
+            # Each message will meet it again.
             self.refusal(error)
         else:
             if stale:
@@ -250,7 +253,7 @@ class StoredMessage(Generic[M, R]):
         except CancelledError:
             self._leave()
             raise
-        except OSError as error:
+        except self.delivery.failures as error:
             self._leave()
             raise Refused(self.delivery.refusal(error)) from error
 
