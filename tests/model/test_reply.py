@@ -104,9 +104,15 @@ def test_replies_compare_by_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("reply", CATALOGUE, ids=str)
-def test_catalogue_replies_fit_one_line_and_421_closes(reply: Reply) -> None:
+def test_catalogue_replies_fit_one_line_and_close_where_they_must(reply: Reply) -> None:
     assert reply.wire.count(b"\r\n") == 1
-    assert reply.closes == (reply.code in (221, 421))
+    # Besides 221 and 421 only what leaves nobody knowing where the next command begins.
+    assert reply.closes == (reply.code in (221, 421) or reply in (replies.BDAT_SYNTAX, replies.TLS_PIPELINED))
+
+
+def test_a_reply_221_or_421_always_closes() -> None:
+    assert Reply(421, "4.3.2", "Full").closes
+    assert not Reply(450, "4.3.2", "Full").closes
 
 
 def test_replies_with_names_in_them() -> None:
