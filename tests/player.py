@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from actors import Breakage, Verdict, Wrong, raises, refusal
+from policies import policyFor
 from stage import Stage, noFailures
 from transcript import Dialogue, Step, TranscriptError, matches
 from twisted.internet.defer import CancelledError, Deferred
@@ -63,11 +64,14 @@ class Player:
         self._drained: list[object] = []
         options: dict[str, Any] = {}
         self._crowd: list[str] = []
+        self._policies: list[str] = []
         for word, values in dialogue.settings:
             if word == "limits":
                 options["limits"] = _limits(values)
             elif word == "profile":
                 options["profile"] = _profile(values)
+            elif word == "policy":
+                self._policies.append(" ".join(values))
             elif word == "users":
                 options["users"] = dict(value.split(":", 1) for value in values)
             elif word in ("hostname", "peer"):
@@ -92,7 +96,10 @@ class Player:
             "+": self._wait,
             "$": self._happen,
         }
-        self._stage = Stage(slow=play.slow, leaky=play.leaky, rng=self._rng, **options)
+        self._stage = Stage(slow=play.slow, leaky=play.leaky, rng=self._rng, policies=self._makePolicies, **options)
+
+    def _makePolicies(self, stage: Stage) -> list[object]:
+        return [policyFor(text, stage, verdictFor) for text in self._policies]
 
     def run(self) -> None:
         """Plays it.

@@ -54,6 +54,7 @@ class Stage:
         offer: Sequence[str] = (),
         proxies: Sequence[str] = (),
         xclients: Sequence[str] = (),
+        policies: Callable[[Stage], Sequence[object]] = lambda stage: (),
     ) -> None:
         self.clock = Clock()
         self.delivery = ScriptedDelivery(self.clock, slow=slow, rng=rng)
@@ -71,6 +72,7 @@ class Stage:
             authenticate=self._authenticate,
             offer=offer,
             xclients=xclients,
+            policies=policies(self),
         )
         self._entrance = ProxyFactory(self.factory, Networks(proxies), self.clock, self.factory.limits)
         self._entrance.doStart()

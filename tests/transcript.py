@@ -8,7 +8,9 @@ at the start of a line says who speaks:
                   `limits name=value ...` (fields of `Limits`), `profile name=value ...` (fields of `Profile`; `mechanisms=PLAIN,LOGIN`),
                   `hostname NAME`, `peer ADDRESS`, `delivery verify expand`, `users name:password ...` (who may authenticate),
                   `crowd NUMBER [ADDRESS]` (others that are connected already),
-                  `offer KEYWORD ...` (extensions that the delivery honours), `proxies NETWORK ...` and `xclients NETWORK ...` (who is trusted)
+                  `offer KEYWORD ...` (extensions that the delivery honours), `proxies NETWORK ...` and `xclients NETWORK ...` (who is trusted),
+                  `policy NAME:ARGUMENT` (as on the command line), `policy says QUESTION VERDICT` (a policy that says to this question of
+                  `ISessionPolicy` always the same); may be repeated
     C: text       the client sends this line with its CRLF; neighbours travel in one write
     C| text       the client sends these octets and nothing else
     S: text       the server says this line; `*` stands for any text; `250-*` for all that is left of a reply

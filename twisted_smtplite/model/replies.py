@@ -99,6 +99,20 @@ SESSION_TOO_LONG = Reply(421, "4.4.2", "Session has lasted too long, closing the
 SHUTDOWN = Reply(421, "4.3.2", "Service shutting down, closing the connection", closes=True)
 NOT_SMTP = Reply(421, "4.7.0", "This is an SMTP server", closes=True)
 
+# Policies.
+NETWORK_REFUSED = Reply(554, "5.7.1", "Your address may not send mail here", closes=True)
+EARLY_TALKER = Reply(554, "5.5.0", "You spoke before the greeting", closes=True)
+SENDER_REFUSED = Reply(550, "5.7.1", "This sender is not accepted")
+SENDER_NOT_YOURS = Reply(550, "5.7.1", "You may not send mail as this sender")
+RECIPIENT_REFUSED = Reply(550, "5.7.1", "This recipient is not accepted")
+RATE_OF_CONNECTIONS = Reply(421, "4.7.0", "Too many connections in a short time, try again later", closes=True)
+RATE_OF_MESSAGES = Reply(452, "4.7.0", "Too many messages in a short time, try again later")
+RATE_OF_RECIPIENTS = Reply(452, "4.7.0", "Too many recipients in a short time, try again later")
+
+# Submission (RFC 6409 4.2).
+SENDER_UNQUALIFIED = Reply(554, "5.1.8", "The domain of the sender must be fully qualified")
+RECIPIENT_UNQUALIFIED = Reply(554, "5.1.2", "The domain of the recipient must be fully qualified")
+
 # The delivery.
 LOCAL_ERROR = Reply(451, "4.3.0", "Local error in processing, try again later")
 BACKEND_TIMEOUT = Reply(451, "4.3.0", "No answer from the delivery in time, try again later")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import CoroutineType
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -21,6 +21,7 @@ from zope.interface import implementer
 from ..interfaces import IContentPolicy, IContentReader, IMessage, IMessageDelivery, ISessionPolicy
 from ..model.envelope import Envelope, Recipient, SessionInfo
 from ..model.reply import Refused, Reply
+from .passing import PassingMessage, later
 
 _log = Logger(namespace="smtplite")
 
@@ -139,22 +140,20 @@ class Chain:
         """What follows when a policy raises: its refusal, or, once it is logged, what it wants to be heard in that case."""
         if isinstance(failure.value, Refused):
             return failure.value.reply
-        who = type(policy).__name__
-        cause = (policy, name, failure.type)
+        cause = (id(policy), name, failure.type)
         now = self._clock.seconds()
         # When it was logged, and how often it happened since.
         seen = self._failures.setdefault(cause, [now - _QUIET, 0])
-        if now - seen[0] >= _QUIET:
-            _log.failure("Policy {policy} failed at {question}; {repeated} more since it was last said", failure, policy=who, question=name,
-                         repeated=int(seen[1]))  # fmt: skip
-            seen[:] = now, 0
-        else:
+        if now - seen[0] < _QUIET:
             seen[1] += 1
+        else:
+            what: dict[str, Any] = {"policy": type(policy).__name__, "question": name, "repeated": int(seen[1])}
+            seen[:] = now, 0
+            if isinstance(failure.value, PolicyTimeout):
+                _log.warn("Policy {policy} did not answer {question} in time; {repeated} times more since it was last said", **what)
+            else:
+                _log.failure("Policy {policy} failed at {question}; {repeated} times more since it was last said", failure, **what)
         return policy.onFailure
-
-
-def _refusalOrNone(answer: object) -> Reply | None:
-    return answer if isinstance(answer, Reply) else None
 
 
 def _policy(candidate: object) -> ISessionPolicy:
@@ -169,13 +168,8 @@ def _then(verdict: Any, go: Callable[..., Any], *arguments: object) -> Any:
     if verdict is None:
         return go(*arguments)
     if isinstance(verdict, Deferred):
-        return verdict.addCallback(lambda refusal: _later(go(*arguments)) if refusal is None else refusal)
+        return verdict.addCallback(lambda refusal: later(go(*arguments)) if refusal is None else refusal)
     return verdict
-
-
-def _later(answer: Any) -> Any:
-    """An answer in a form in which a Deferred can pass it on."""
-    return Deferred.fromCoroutine(answer) if isinstance(answer, CoroutineType) else answer
 
 
 @implementer(IMessageDelivery)
@@ -204,7 +198,7 @@ class ConsultedDelivery:
         return None
 
     def _start(self, session: SessionInfo, envelope: Envelope) -> Any:
-        message = _later(self._delivery.startMessage(session, envelope))
+        message = later(self._delivery.startMessage(session, envelope))
         if isinstance(message, Deferred):
             return message.addCallback(self._started, session, envelope)
         return self._started(message, session, envelope)
@@ -246,15 +240,14 @@ class _Reading:
             self._reader.connectionLost(reason)
 
 
-@implementer(IMessage)
-class ConsultedMessage:
+class ConsultedMessage(PassingMessage):
     """A message that policies read along, and may refuse at its end, before the delivery hears of the end."""
 
-    __slots__ = ("_chain", "_envelope", "_message", "_readings", "_session", "_top")
+    __slots__ = ("_chain", "_envelope", "_readings", "_session", "_top")
 
     def __init__(self, chain: Chain, message: IMessage, session: SessionInfo, envelope: Envelope) -> None:
+        super().__init__(message)
         self._chain = chain
-        self._message = message
         self._session = session
         self._envelope = envelope
         self._readings: list[_Reading] = []
@@ -298,7 +291,8 @@ class ConsultedMessage:
             else:
                 if isinstance(answer, Deferred):
                     return Deferred.fromCoroutine(self._showOn(chunk, index, answer))
-        return _then(self._giveTop(), self._message.dataReceived, chunk)
+        top, self._top = self._top, b""
+        return self.give(top, chunk)
 
     async def _showOn(self, chunk: bytes, index: int, pending: Deferred[None]) -> Any:
         """Waits for one who reads along, then shows the chunk to the others."""
@@ -308,16 +302,8 @@ class ConsultedMessage:
             raise CancelledError from None
         except Exception:  # noqa: BLE001 - as above
             self._drop(self._readings[index], Failure())  # type: ignore[no-untyped-call]
-        taken = _later(self._show(chunk, index + 1))
+        taken = later(self._show(chunk, index + 1))
         return await taken if isinstance(taken, Deferred) else taken
-
-    def _giveTop(self) -> Any:
-        """Hands on what goes before the text, once. Returns None, or a refusal, or a Deferred of these."""
-        top, self._top = self._top, b""
-        taken = _later(self._message.dataReceived(top)) if top else None
-        if isinstance(taken, Deferred):
-            return taken.addCallback(_refusalOrNone)
-        return _refusalOrNone(taken)
 
     def _drop(self, reading: _Reading, failure: Failure) -> None:
         """A reader has failed: it reads no more."""
@@ -339,35 +325,11 @@ class ConsultedMessage:
             questions.append(Question(policy, lambda policy=policy: policy.endOfData(self._session, self._envelope)))
         verdict = self._chain.walk("endOfData", questions)
         if isinstance(verdict, Deferred):
-            return verdict.addCallbacks(self._judged, self._forgotten)
+            return verdict.addCallbacks(self._judged, self.lost)
         return self._judged(verdict)
 
     def _judged(self, refusal: Reply | None) -> Any:
-        if refusal is None and self._top:
-            # A message without text: what goes on top of it is all of it.
-            try:
-                given = self._giveTop()
-            except Exception:  # noqa: BLE001 - it is passed on
-                given = fail()
-            if isinstance(given, Deferred):
-                return given.addCallbacks(self._judged, self._forgotten)
-            refusal = given
-        if refusal is not None:
-            self._tellLost(Refused(refusal))
-            return refusal
-        return _later(self._message.eomReceived())
-
-    def _forgotten(self, failure: Failure) -> Failure:
-        """The message cannot be completed: its client has gone meanwhile, or it failed."""
-        self._tellLost(failure.value if isinstance(failure.value, Exception) else ConnectionLost())
-        return failure
-
-    def _tellLost(self, reason: Exception) -> None:
-        """As `connectionLost`, where an answer must be given all the same."""
-        try:
-            self.connectionLost(reason)
-        except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the session goes on
-            _log.failure("A message of session {session} failed at connectionLost", session=self._session.id)
+        return self.complete(self._top) if refusal is None else self.refuse(refusal)
 
     def connectionLost(self, reason: Exception) -> None:
         """Tells all who read along, and the delivery."""

@@ -40,6 +40,7 @@ from ..model.reply import Reply
 from .chain import Chain, ConsultedDelivery
 from .proxy import ClientAddress
 from .server import SMTPServer
+from .submission import SubmissionDelivery
 
 
 class Backend(NamedTuple):
@@ -281,6 +282,8 @@ class SMTPServerFactory(ServerFactory):
             raise TypeError(f"{delivery!r} neither provides nor adapts to IMessageDelivery or IMessageDeliveryFactory")
         if self.chain is not None:
             adapted = ConsultedDelivery(self.chain, adapted)
+        if self.profile.submission:
+            adapted = SubmissionDelivery(adapted)
         expander = IExpandList(delivery, None)
         extended = IExtendDialogue(delivery, None)
         extensions = (*EXTENSIONS, *extended.extensions) if extended is not None else EXTENSIONS

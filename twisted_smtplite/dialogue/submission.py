@@ -1,0 +1,103 @@
+"""What a submission server asks of an envelope, and adds to a message (RFC 6409 4.2, 8).
+
+Knows domains that are complete, and header fields that a message should have. Must not know where the message comes from or goes to. The text is
+only looked at up to the end of its header section, is never changed, and its rest passes untouched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from email.utils import formatdate
+
+from ..model import replies
+from ..model.address import Address
+from ..model.envelope import Envelope, SessionInfo
+from ..model.reply import Reply
+
+LONGEST_HEADER = 65_536
+"""Octets of a header section that is looked at. A longer one gets nothing added: whether it lacks something is not known."""
+
+# RFC 5322 2.2: lines of a name, a colon and anything, and lines that continue them.
+_SECTION = re.compile(rb"(?:(?:[!-9;-~]+[ \t]*:|(?<=\n)[ \t])[^\n]*(?:\n|\Z))*")
+_KNOWN = re.compile(rb"^(date|message-id)[ \t]*:", re.MULTILINE | re.IGNORECASE)
+
+
+def senderRefusal(address: Address) -> Reply | None:
+    """Why a reverse-path is not fit for submission, or None (RFC 6409 4.2). The null reverse-path is (3.2)."""
+    return None if address.isNull or _qualified(address.domain) else replies.SENDER_UNQUALIFIED
+
+
+def recipientRefusal(address: Address) -> Reply | None:
+    """Why a forward-path is not fit for submission, or None (RFC 6409 4.2). Bare postmaster names no domain."""
+    return None if not address.domain or _qualified(address.domain) else replies.RECIPIENT_UNQUALIFIED
+
+
+def _qualified(domain: str) -> bool:
+    return domain.startswith("[") or "." in domain.strip(".")
+
+
+def missingFields(session: SessionInfo, envelope: Envelope) -> dict[bytes, bytes]:
+    """The fields that are added where they are missing, by their names in lower case (RFC 6409 8.2, 8.3)."""
+    return {
+        b"date": f"Date: {formatdate(envelope.receivedAt, localtime=True)}\r\n".encode(),
+        b"message-id": f"Message-ID: <{envelope.id}@{session.hostname}>\r\n".encode(),
+    }
+
+
+class Completion:
+    """Adds the missing fields to a message on its way.
+
+    Args:
+        fields: makes the fields when they are needed, by their names in lower case.
+    """
+
+    __slots__ = ("_fields", "_over", "_read", "_searched")
+
+    def __init__(self, fields: Callable[[], dict[bytes, bytes]]) -> None:
+        self._fields = fields
+        self._read = bytearray()
+        self._searched = 0
+        self._over = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Takes the next octets of the message. Returns those that can go on: none while the header section lasts."""
+        if self._over:
+            return chunk
+        self._read += chunk
+        # The empty line, which may have begun before this chunk.
+        if self._read.startswith(b"\r\n") or self._read.find(b"\r\n\r\n", self._searched) >= 0:
+            return self.end()
+        self._searched = max(0, len(self._read) - 3)
+        if len(self._read) <= LONGEST_HEADER:
+            return b""
+        # Without an empty line the section may be over all the same: at a line that is no field.
+        return self.end() if b"\n" in self._read[_sectionEnd(self._read) :] else self._letGo()
+
+    def end(self) -> bytes:
+        """The message is complete, or as much of it as matters here. Returns what has been held back of it, completed."""
+        if self._over:
+            return b""
+        text = self._letGo()
+        end = _sectionEnd(text)
+        known = {found.lower() for found in _KNOWN.findall(text[:end])}
+        added = b"".join(field for name, field in self._fields().items() if name not in known)
+        if not added or (end == len(text) and text and not text.endswith(b"\n")):
+            # Behind a line without an end nothing can be added, only before all of them.
+            return added + text
+        # A text that begins without a header section gets one, and the empty line that belongs to it.
+        gap = b"" if end == len(text) or text.startswith(b"\r\n", end) else b"\r\n"
+        return text[:end] + added + gap + text[end:]
+
+    def _letGo(self) -> bytes:
+        self._over = True
+        text = bytes(self._read)
+        self._read.clear()
+        return text
+
+
+def _sectionEnd(text: bytes | bytearray) -> int:
+    """Where the header section at the beginning of a text ends."""
+    section = _SECTION.match(text)
+    assert section is not None, "the expression matches nothing too"
+    return section.end()
