@@ -65,6 +65,13 @@ class Limits:
     minimumRate: float = _limit(16, "min-rate", "octets/s", "slowest message body, over the rate window; 0: no limit")
     rateWindow: float = _limit(60, "rate-window", "seconds", "span over which the rate of a message body is measured", least=1)
 
+    authFailures: int = _limit(10, "max-auth-failures", "count", "failed logins of one client address before 421; 0: no limit")
+    authAddresses: int = _limit(10_000, "max-auth-addresses", "count", "client addresses whose failed logins are remembered", least=1)
+    authWindow: float = _limit(900, "auth-window", "seconds", "how long the failed logins of an address count, from the last one", least=1)
+    authDelay: float = _limit(1, "auth-delay", "seconds", "wait before a failed login is told, doubled by each further one; 0: none")
+    authDelayMost: float = _limit(30, "max-auth-delay", "seconds", "longest wait before a failed login is told")
+    hashing: int = _limit(2, "max-hashing", "count", "passwords that are hashed at the same time", least=1)
+
     deliverByLeast: int = _limit(0, "deliver-by-least", "seconds", "shortest time in which a message can be asked to be delivered (RFC 2852)")
     holdTime: int = _limit(604_800, "max-hold", "seconds", "longest time that a message can be asked to be held (RFC 4865)", least=1)
 

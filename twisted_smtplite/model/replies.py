@@ -57,6 +57,7 @@ AUTH_CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
 AUTH_LINE_TOO_LONG = Reply(500, "5.5.6", "Authentication response too long")
 AUTHENTICATED = Reply(235, "2.7.0", "Authentication succeeded")
 AUTH_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
+TOO_MANY_FAILED_LOGINS = Reply(421, "4.7.0", "Too many failed logins, try again later", closes=True)
 AUTH_TEMPORARY = Reply(454, "4.7.0", "Temporary authentication failure")
 
 # For trusted proxies.

@@ -1,0 +1,60 @@
+"""Work in few threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from auth.rooms import HeldThreads, settled
+from twisted.internet.defer import CancelledError, Deferred
+
+from twisted_smtplite.auth.threads import FewThreads
+
+
+def begun(few: FewThreads, result: Any) -> Deferred[Any]:
+    def work() -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return Deferred.fromCoroutine(few.call(work))
+
+
+def test_so_many_run_and_the_others_wait_for_their_turn() -> None:
+    held = HeldThreads(atOnce=False)
+    few = FewThreads(held, 2)  # type: ignore[arg-type]
+    answers = [begun(few, number) for number in range(4)]
+    assert len(held.waiting) == 2
+    held.run()
+    assert len(held.waiting) == 2
+    for _ in range(3):
+        held.run()
+    assert [settled(answer) for answer in answers] == [0, 1, 2, 3]
+
+
+def test_what_is_raised_arrives() -> None:
+    few = FewThreads(HeldThreads(), 1)  # type: ignore[arg-type]
+    assert isinstance(settled(begun(few, KeyError("a"))), KeyError)
+    assert settled(begun(few, 1)) == 1
+
+
+def test_who_hangs_up_while_a_thread_works_does_not_start_another() -> None:
+    held = HeldThreads(atOnce=False)
+    few = FewThreads(held, 1)  # type: ignore[arg-type]
+    first, second = begun(few, 1), begun(few, 2)
+    first.cancel()
+    assert isinstance(settled(first), CancelledError)
+    assert len(held.waiting) == 1
+    held.run()
+    held.run()
+    assert settled(second) == 2
+
+
+def test_who_hangs_up_while_he_waits_leaves_the_queue() -> None:
+    held = HeldThreads(atOnce=False)
+    few = FewThreads(held, 1)  # type: ignore[arg-type]
+    _first, second, third = begun(few, 1), begun(few, 2), begun(few, 3)
+    second.cancel()
+    assert isinstance(settled(second), CancelledError)
+    held.run()
+    held.run()
+    assert settled(third) == 3 and not held.waiting

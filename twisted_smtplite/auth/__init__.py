@@ -1,0 +1,1 @@
+"""Who clients are: checkers of passwords, tokens and certificates behind the mechanisms of AUTH."""
