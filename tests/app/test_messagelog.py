@@ -330,3 +330,11 @@ def test_a_log_that_cannot_be_written_does_not_stop_mail() -> None:
     it.stream.line("kept")
     it.stream.flush()
     assert [line.split()[-1] for line in it.written()] == ["begin", "kept"]
+
+
+def test_what_is_known_of_tls_stands_in_the_line_of_the_message(text: Lines) -> None:
+    facts = {"tls": True, "tlsVersion": "TLSv1.3", "tlsCipher": "TLS_AES_256_GCM_SHA384"}
+    MessageLog(text).messageFinished(session(**facts), envelope("b"), 1, replies.MESSAGE_OK, [replies.MESSAGE_OK])
+    MessageLog(text).messageFinished(session(**facts, certificate="ann"), envelope("b"), 1, replies.MESSAGE_OK, [replies.MESSAGE_OK])
+    assert text.kept[0].endswith(" tls=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384")
+    assert text.kept[1].endswith(" tls=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384 certificate=ann")

@@ -10,8 +10,8 @@ import pytest
 from twisted.python import usage
 
 from twisted_smtplite.app.options import GROUPS, LIMITS, Options
+from twisted_smtplite.app.ports import withSocketMode
 from twisted_smtplite.app.quantity import parseSize, parseTime, sizeText, timeText
-from twisted_smtplite.app.tap import withSocketMode
 from twisted_smtplite.model.limits import BareLineEnds, Limits
 
 
@@ -55,7 +55,7 @@ def test_texts_of_quantities_are_short() -> None:
 
 def test_without_options_the_server_is_on_port_2525_of_this_computer_and_stores_in_a_maildir() -> None:
     options = parse()
-    assert (options["port"], options["interface"], options.listens) == (2525, "127.0.0.1", [])
+    assert (options["port"], options["interface"], options.endpoints["listen"]) == (2525, "127.0.0.1", [])
     assert options.deliveries == ["maildir:Maildir"]
     assert options["hostname"] == ""
     assert options.limits == Limits()
@@ -75,7 +75,7 @@ def test_what_is_accepted_can_be_widened_by_name() -> None:
 
 def test_endpoints_and_deliveries_may_be_repeated() -> None:
     options = parse("--listen", "tcp:25", "--listen=tcp6:25", "--delivery", "null", "--delivery", "memory")
-    assert options.listens == ["tcp:25", "tcp6:25"]
+    assert options.endpoints["listen"] == ["tcp:25", "tcp6:25"]
     assert options.deliveries == ["null", "memory"]
 
 

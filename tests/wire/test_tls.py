@@ -24,6 +24,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
@@ -313,6 +314,23 @@ async def test_what_wraps_a_session_goes_on_to_see_what_is_said(serve: Serve) ->
     assert [session.tlsVersion for session in server.observer.known] == ["TLSv1.3"]
     assert b"hello\r\n.\r\nQUIT\r\n" in Wrapper.heard
     assert server.observer.causes == ["quit"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wrapper_that_does_not_know_of_tls_ends_the_session_instead_of_going_on_as_before(serve: Serve) -> None:
+    server = serve(wrap=True)
+    server.listening.factory.protocol = ProtocolWrapper
+
+    def play(port: int) -> bytes:
+        with Client(port) as client:
+            upToTLS(client)
+            client.socket.sendall(b"STARTTLS\r\n")
+            return client.rest()
+
+    with capturedLogs() as events:
+        await server.talk(play)
+    (failure,) = [event.get("log_failure") or event["failure"] for event in events if event.get("isError") or "log_failure" in event]
+    assert failure.check(TypeError)
 
 
 # -- What must not slip in (RFC 3207 6).

@@ -24,31 +24,20 @@ from twisted import copyright as twistedCopyright
 
 from .. import __version__
 from ..delivery.registry import allDeliveries
+from ..dialogue.extensions import EXTENSIONS
 from ..model.limits import BareLineEnds, Limits
 from ..model.networks import Networks
+from . import ports, tlsoptions
 from .log import FORMS
+from .ports import DEFAULT_INTERFACE, DEFAULT_PORT
 from .quantity import countText, parseCount, parseSize, parseTime, sizeText, timeText
+from .rows import Row
+from .tlsoptions import TLSOptions
 
-DEFAULT_PORT = 2525
-DEFAULT_INTERFACE = "127.0.0.1"
 DEFAULT_DELIVERY = "maildir:Maildir"
 
 # RFC 5321 2.3.5, 4.1.3: a domain name, or an address literal.
 _HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[!-Z^-~]+\]")
-
-
-class Row(NamedTuple):
-    """One option as the help shows it.
-
-    Attributes:
-        name: without the dashes.
-        value: what stands for its value; empty for a flag.
-        meaning: what it does.
-    """
-
-    name: str
-    value: str
-    meaning: str
 
 
 class Unit(NamedTuple):
@@ -65,6 +54,7 @@ UNITS = {
     "count": Unit("N", parseCount, countText),
     "seconds": Unit("TIME", parseTime, timeText),
 }
+_HONOURED = tuple(extension.keyword for extension in EXTENSIONS if extension.honoured)
 LIMITS = tuple(row for row in fields(Limits) if "option" in row.metadata)
 """The fields of `Limits` that have an option of their own."""
 
@@ -85,14 +75,7 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     (
         "Where to listen",
         (
-            Row("port", "N", f"TCP port; 0 takes a free one, and the log names it (default {DEFAULT_PORT}, or none when --listen is given)"),
-            Row("interface", "ADDRESS", f"address for --port; 0.0.0.0 or :: means all (default {DEFAULT_INTERFACE}: only this computer)"),
-            Row(
-                "listen",
-                "ENDPOINT",
-                "a server endpoint string of Twisted, such as tcp:25, tcp6:25:interface=\\:\\:1, unix:/run/smtp.sock:mode=660 (660 is the default "
-                "mode) or systemd:domain=INET:name=smtp; may be repeated",
-            ),
+            *ports.ROWS,
             Row("hostname", "NAME", "name of this server in greeting and trace headers (default the computer's name)"),
         ),
     ),
@@ -115,9 +98,15 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             Row("list-deliveries", "", "show the deliveries that are installed, with their arguments, and exit"),
         ),
     ),
+    ("TLS", tlsoptions.ROWS),
     (
         "What is accepted",
         (
+            Row(
+                "offer",
+                "KEYWORD",
+                f"offer an extension although the delivery does not say that it acts on it: {', '.join(_HONOURED)}; may be repeated",
+            ),
             Row("bare-line-ends", "refuse|normalise", "what to do with a message that holds a CR or LF alone, or a NUL (default refuse)"),
             Row("lenient-paths", "", "admit MAIL and RCPT without angle brackets, or with spaces behind the colon"),
         ),
@@ -142,29 +131,35 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
 )
 
 
-class Options(usage.Options):
+# Options whose value goes to a method of their own: they may be repeated.
+_REPEATED = {"trusted-proxy", "xclient", "delivery", "offer", *ports.ENDPOINTS, *tlsoptions.REPEATED}
+
+
+class Options(TLSOptions):
     """Parses the options of ``twistd smtplite``, ``twist smtplite`` and ``smtplite``.
 
     Attributes:
-        listens: the endpoint strings of ``--listen``.
+        endpoints: the endpoint strings, by the option that names them.
         proxies: the networks of ``--trusted-proxy``.
         xclients: the networks of ``--xclient``.
         deliveries: the values of ``--delivery``, or the default.
+        offers: the values of ``--offer``.
         limits: the `Limits` that were asked for.
         arguments: what was parsed, for processes that parse it again.
     """
 
     optParameters: ClassVar[list[list[object]]] = [
-        [row.name, None, None, row.meaning]
-        for _, rows in GROUPS
-        for row in rows
-        if row.value and row.name not in {"listen", "trusted-proxy", "xclient", "delivery"}
+        [row.name, None, None, row.meaning] for _, rows in GROUPS for row in rows if row.value and row.name not in _REPEATED
     ]
-    optFlags: ClassVar[list[list[object]]] = [["lenient-paths", None, ""], ["verbose", "v", ""]]
+    optFlags: ClassVar[list[tuple[object, ...]]] = [
+        ("verbose", "v", ""),
+        *((name, None, "") for name in ("lenient-paths", "submission", *tlsoptions.FLAGS)),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
-        self.listens: list[str] = []
+        self.endpoints: dict[str, list[str]] = {name: [] for name in ports.ENDPOINTS}
+        self.offers: list[str] = []
         self.proxies: list[str] = []
         self.xclients: list[str] = []
         self.deliveries: list[str] = []
@@ -173,7 +168,29 @@ class Options(usage.Options):
 
     def opt_listen(self, endpoint: str) -> None:
         """Adds an endpoint."""
-        self.listens.append(endpoint)
+        self.endpoints["listen"].append(endpoint)
+
+    def opt_listen_tls(self, endpoint: str) -> None:
+        """Adds an endpoint where TLS begins with the connection."""
+        self.endpoints["listen-tls"].append(endpoint)
+
+    def opt_listen_submission(self, endpoint: str) -> None:
+        """Adds an endpoint for submission."""
+        self.endpoints["listen-submission"].append(endpoint)
+
+    def opt_listen_lmtp(self, endpoint: str) -> None:
+        """Adds an endpoint for LMTP."""
+        try:
+            ports.checkLMTPEndpoint(endpoint)
+        except ValueError as error:
+            raise usage.UsageError(f"--listen-lmtp {endpoint}: {error}") from None
+        self.endpoints["listen-lmtp"].append(endpoint)
+
+    def opt_offer(self, keyword: str) -> None:
+        """Adds an extension that is offered whatever the delivery says."""
+        if keyword.upper() not in _HONOURED:
+            raise usage.UsageError(f"--offer {keyword}: it must be one of {', '.join(_HONOURED)}")
+        self.offers.append(keyword.upper())
 
     def opt_trusted_proxy(self, network: str) -> None:
         """Adds a network of proxies."""
@@ -226,14 +243,8 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Checks the values and makes `limits`."""
-        if self["interface"] is not None and self["port"] is None and self.listens:
-            raise usage.UsageError("--interface goes with --port: a --listen endpoint names its own interface")
-        if self["port"] is not None:
-            self["port"] = self._value("port", _parsePort)
-        elif not self.listens:
-            self["port"] = DEFAULT_PORT
-        if self["interface"] is None:
-            self["interface"] = DEFAULT_INTERFACE
+        self._checkPorts()
+        self.checkTLS()
         self["hostname"] = "" if self["hostname"] is None else self._value("hostname", _parseHostname)
         self["workers"] = None if self["workers"] is None else self._value("workers", _parseWorkers)
         self["worker-timeout"] = 60.0 if self["worker-timeout"] is None else self._value("worker-timeout", parseTime)
@@ -241,6 +252,21 @@ class Options(usage.Options):
         self._choice("bare-line-ends", tuple(choice.value for choice in BareLineEnds))
         self.deliveries = self.deliveries or [DEFAULT_DELIVERY]
         self.limits = self._makeLimits()
+
+    def _checkPorts(self) -> None:
+        numbers = [name for name in ports.NUMBERED if self[name] is not None]
+        for name in numbers:
+            self[name] = self._value(name, ports.parseLMTPPort if name == "lmtp-port" else ports.parsePort)
+        listed = [name for name, values in self.endpoints.items() if values]
+        if self["interface"] is not None and listed and not numbers:
+            raise usage.UsageError(f"--interface goes with --port: a --{listed[0]} endpoint names its own interface")
+        if not numbers and not listed:
+            self["port"] = DEFAULT_PORT
+        if self["interface"] is None:
+            self["interface"] = DEFAULT_INTERFACE
+        for name in {"tls-port", "listen-tls"}.intersection(numbers + listed):
+            if not self.offersTLS:
+                raise usage.UsageError(f"--{name} needs a certificate: --certificate, or --self-signed for development")
 
     def _makeLimits(self) -> Limits:
         values: dict[str, Any] = {"lenientPaths": bool(self["lenient-paths"])}
@@ -284,13 +310,6 @@ def _helpLines(row: Row, width: int) -> list[str]:
     if len(option) > 32:
         return [option, *(" " * 34 + line for line in text)]
     return [f"{option:<34}{text[0]}", *(" " * 34 + line for line in text[1:])]
-
-
-def _parsePort(text: str) -> int:
-    port = parseCount(text)
-    if port > 65535:
-        raise ValueError("a port is at most 65535")
-    return port
 
 
 def _parseWorkers(text: str) -> int:

@@ -16,7 +16,7 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort, IReactorCore, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IReactorCore, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -54,7 +54,7 @@ class SMTPService(MultiService):
     factory drains, then the deliveries stop. It can be started again. There may be any number of these in a process.
 
     Args:
-        factory: the `SMTPServerFactory`, or a `WireTrace` of one.
+        factory: the `SMTPServerFactory`, or a `WireTrace` of one; `serve` adds others.
         endpoints: where to listen.
         deliveries: what the factory delivers to. Other services can be added in the ways of `MultiService`.
 
@@ -66,13 +66,36 @@ class SMTPService(MultiService):
     def __init__(self, factory: SMTPServerFactory | WireTrace, endpoints: Iterable[IStreamServerEndpoint], *deliveries: object) -> None:
         super().__init__()
         self.factory = factory
-        self._endpoints = list(endpoints)
+        self._factories: list[SMTPServerFactory | WireTrace] = []
+        # Each endpoint with what it makes connections with, and what the log says that it is for.
+        self._endpoints: list[tuple[IStreamServerEndpoint, IProtocolFactory, str]] = []
+        self.serve(factory, endpoints)
         self._listening: list[Deferred[None]] = []
         self._failure: CannotListen | None = None
         self._ports: dict[int, IListeningPort] = {}
         for delivery in deliveries:
             if IService.providedBy(delivery) and getattr(delivery, "parent", None) is None:
                 delivery.setServiceParent(self)
+
+    def serve(
+        self,
+        factory: SMTPServerFactory | WireTrace,
+        endpoints: Iterable[IStreamServerEndpoint],
+        *,
+        around: IProtocolFactory | None = None,
+        purpose: str = "",
+    ) -> None:
+        """Adds endpoints; called before the start.
+
+        Args:
+            factory: what speaks there. It drains when the service stops, once however often it is added.
+            endpoints: where to listen.
+            around: what accepts the connections where that is not `factory` itself: `twisted_smtplite.wire.tls.implicitTLS` of it.
+            purpose: what the log says behind the address.
+        """
+        if factory not in self._factories:
+            self._factories.append(factory)
+        self._endpoints += [(endpoint, cast(IProtocolFactory, around or factory), purpose) for endpoint in endpoints]
 
     @classmethod
     def forDelivery(
@@ -105,7 +128,7 @@ class SMTPService(MultiService):
     @property
     def sessions(self) -> int:
         """How many sessions are open."""
-        return self.factory.sessions
+        return sum(factory.sessions for factory in self._factories)
 
     def privilegedStartService(self) -> None:
         """Opens the ports. Doing it twice is doing it once.
@@ -116,19 +139,19 @@ class SMTPService(MultiService):
         super().privilegedStartService()
         if self._listening:
             return
-        for index, endpoint in enumerate(self._endpoints):
-            self._listen(index, endpoint)
+        for index, (endpoint, factory, purpose) in enumerate(self._endpoints):
+            self._listen(index, endpoint, factory, purpose)
             if self._failure is not None:
                 failure, self._failure = self._failure, None
                 self.stopListening()
                 raise failure
 
-    def _listen(self, index: int, endpoint: IStreamServerEndpoint) -> None:
+    def _listen(self, index: int, endpoint: IStreamServerEndpoint, factory: IProtocolFactory, purpose: str) -> None:
         opening = True
 
         def opened(port: IListeningPort) -> None:
             self._ports[index] = port
-            _log.info("Listening on {address}", address=addressText(port.getHost()))
+            _log.info("Listening on {address}{purpose}", address=addressText(port.getHost()), purpose=purpose)
 
         def failed(failure: Failure) -> None:
             if failure.check(CancelledError):
@@ -139,7 +162,7 @@ class SMTPService(MultiService):
             else:
                 self.listeningFailed(reason)
 
-        listening = maybeDeferred(endpoint.listen, self.factory)
+        listening = maybeDeferred(endpoint.listen, factory)
         self._listening.append(listening.addCallbacks(opened, failed))
         opening = False
 
@@ -166,7 +189,7 @@ class SMTPService(MultiService):
 
     async def _stop(self) -> None:
         await self.stopListening()
-        await self.factory.drain()
+        await DeferredList([factory.drain() for factory in self._factories], consumeErrors=True)
         await super().stopService()
 
     def stopListening(self) -> Deferred[Any]:

@@ -10,19 +10,16 @@ delivery, a busy port, a log file that cannot be written. Each ends the process 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias, TypeVar, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.logfile import LogFile
@@ -33,15 +30,19 @@ from ..delivery.fanout import FanoutDelivery
 from ..delivery.registry import makeDelivery, whyOneProcess
 from ..wire.factory import SMTPServerFactory
 from ..wire.proxy import ProxiedEndpoint
+from ..wire.tls import implicitTLS
+from .certificates import Certificates
 from .log import FORMS, EventLines, Form, LogStream
 from .log import LogFile as AnyLogFile
 from .logged import LoggedService
 from .messagelog import MessageLog
 from .options import Options, fail
 from .order import FIRST_SOCKET, Order
+from .ports import Kind, Port, portsOf, profileOf
 from .service import CannotListen, SMTPService
 from .sockets import CannotShare, HeldSocket
 from .supervisor import Supervisor
+from .tlsoptions import makeCertificates
 from .wiretrace import WireTrace
 from .workers import complaintAbout
 
@@ -127,7 +128,7 @@ def _buildSupervisor(options: Options, reactor: IReactorCore, lines: EventLines)
         complaint = complaintAbout(order)
         if complaint is not None:
             fail(complaint)
-        sockets = [HeldSocket(name, endpoint) for name, endpoint in _makeEndpoints(options, reactor)]
+        sockets = [HeldSocket(port.name, endpoint) for port, endpoint in _makeEndpoints(options, reactor)]
         for held in sockets:
             _hold(held)
     named = [(held.name, descriptor) for descriptor, held in enumerate(sockets, FIRST_SOCKET)]
@@ -158,13 +159,31 @@ def buildServer(options: Options, reactor: IReactorCore, lines: EventLines, inhe
     with _runDirectory(options):
         deliveries = [_makeDelivery(text, options, reactor) for text in options.deliveries]
         delivery = deliveries[0] if len(deliveries) == 1 else FanoutDelivery(deliveries)
-        clock = cast(IReactorTime, reactor)
-        server = SMTPServerFactory(
-            delivery, clock, hostname=options["hostname"], limits=options.limits, observer=MessageLog(lines), xclients=options.xclients
-        )
-        endpoints = [(name, _behindProxies(endpoint, options, clock)) for name, endpoint in _makeEndpoints(options, reactor, inherited)]
-        factory = WireTrace(server) if options["verbose"] else server
-        service = ServerService(lines, reactor, factory, [endpoint for _, endpoint in endpoints], *deliveries)
+        certificates = _makeCertificates(options, reactor)
+        observer = MessageLog(lines)
+
+        def speak(kind: Kind) -> SMTPServerFactory | WireTrace:
+            server = SMTPServerFactory(
+                delivery,
+                cast(IReactorTime, reactor),
+                hostname=options["hostname"],
+                limits=options.limits,
+                observer=observer,
+                profile=profileOf(kind, options),
+                tls=certificates,
+                offer=options.offers,
+                xclients=options.xclients,
+            )
+            return WireTrace(server) if options["verbose"] else server
+
+        ports = _makeEndpoints(options, reactor, inherited)
+        factories = {kind: speak(kind) for kind in dict.fromkeys(port.service.kind for port, _ in ports)}
+        service = ServerService(lines, reactor, next(iter(factories.values())), [], *deliveries, certificates)
+        endpoints = [(port.name, _behindProxies(endpoint, options, cast(IReactorTime, reactor))) for port, endpoint in ports]
+        for (port, _), (_, endpoint) in zip(ports, endpoints, strict=True):
+            factory = factories[port.service.kind]
+            around = implicitTLS(cast(Any, factory), cast(Any, certificates), cast(IReactorTime, reactor)) if port.service.tls else None
+            service.serve(factory, [endpoint], around=around, purpose=port.service.text)
         names = ", ".join(map(_placed, options.deliveries, deliveries))
         _log.info("twisted-smtplite {version} delivers to {deliveries}", version=__version__, deliveries=names)
         try:
@@ -183,35 +202,29 @@ def _makeDelivery(text: str, options: Options, reactor: IReactorCore) -> object:
         fail(f"--delivery: {error}")
 
 
-def _makeEndpoints(options: Options, reactor: IReactorCore, inherited: Inherited | None = None) -> list[tuple[str, IStreamServerEndpoint]]:
-    """What to listen on, each with the option that asked for it."""
-    rows: list[tuple[str, Callable[[], IStreamServerEndpoint]]] = []
-    port, interface = options["port"], options["interface"]
-    if port is not None:
-        kind = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
-        rows.append((f"--port {port} on {interface}", partial(kind, reactor, port, interface=interface)))
-    rows += [(f"--listen {text}", partial(_parseEndpoint, text, reactor)) for text in options.listens]
-    return [(name, make() if inherited is None else inherited(name)) for name, make in rows]
+def _makeCertificates(options: Options, reactor: IReactorCore) -> Certificates | None:
+    try:
+        return makeCertificates(options, reactor)
+    except ValueError as error:
+        fail(str(error))
+
+
+def _makeEndpoints(options: Options, reactor: IReactorCore, inherited: Inherited | None = None) -> list[tuple[Port, IStreamServerEndpoint]]:
+    """What to listen on, each with the port that asked for it."""
+    ports = portsOf(options, options.endpoints)
+    return [(port, _makeEndpoint(port, reactor) if inherited is None else inherited(port.name)) for port in ports]
+
+
+def _makeEndpoint(port: Port, reactor: IReactorCore) -> IStreamServerEndpoint:
+    try:
+        return port.make(reactor)
+    except Exception as error:  # noqa: BLE001 - the parsers of endpoint strings, plugins among them, raise whatever comes to them
+        fail(f"{port.name}: this is no server endpoint: {error or type(error).__name__}")
 
 
 def _behindProxies(endpoint: IStreamServerEndpoint, options: Options, clock: IReactorTime) -> IStreamServerEndpoint:
     """The endpoint, where there are proxies with their headers taken off. They come before TLS, so this is to be the innermost."""
     return ProxiedEndpoint(endpoint, options.proxies, clock, options.limits) if options.proxies else endpoint
-
-
-def _parseEndpoint(text: str, reactor: IReactorCore) -> IStreamServerEndpoint:
-    try:
-        return cast(IStreamServerEndpoint, serverFromString(reactor, withSocketMode(text)))
-    except Exception as error:  # noqa: BLE001 - the parsers of endpoint strings, plugins among them, raise whatever comes to them
-        fail(f"--listen {text}: this is no server endpoint: {error or type(error).__name__}")
-
-
-def withSocketMode(endpoint: str) -> str:
-    """The endpoint string, with mode 660 for a unix socket that names none: Twisted's own default lets every user of the computer in."""
-    kind, *arguments = re.split(r"(?<!\\):", endpoint)
-    named = any(argument.startswith("mode=") for argument in arguments)
-    positional = len([argument for argument in arguments if "=" not in argument]) > 1
-    return endpoint if kind != "unix" or named or positional else f"{endpoint}:mode=660"
 
 
 def _placed(text: str, delivery: object) -> str:

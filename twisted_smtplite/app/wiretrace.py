@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
+from zope.interface import directlyProvides, implementer, providedBy
 
 from .log import peerText
 
@@ -34,6 +35,7 @@ _END_OF_TEXT = b"\r\n.\r\n"
 _PRIVATE = re.compile(rb"(?ims)^(AUTH[ \t]+\S+|DATA[ \t]*)(?=\s)(.+)")
 
 
+@implementer(IHandshakeListener)
 class _Tracer(ProtocolWrapper):
     """Traces one connection. The client is shown in whole lines, so that a secret cannot slip by in two halves.
 
@@ -58,6 +60,15 @@ class _Tracer(ProtocolWrapper):
         self._line = lines[end:]
         self._showClient(lines[:end])
         super().dataReceived(data)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there, below: what is read and written here stays clear text."""
+        directlyProvides(self, providedBy(self.transport))
+        connection = self.transport.getHandle()  # type: ignore[union-attr]
+        _log.info("{peer} {version} {cipher}", peer=self._peer(), version=connection.get_protocol_version_name(), cipher=connection.get_cipher_name())
+        # What was typed before is forgotten, as the server does.
+        self._line = b""
+        self.wrappedProtocol.handshakeCompleted()  # type: ignore[attr-defined]
 
     def _showClient(self, lines: bytes) -> None:
         if not lines:

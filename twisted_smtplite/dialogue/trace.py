@@ -5,6 +5,7 @@ Knows the clauses of a Received field. Must not know where the message goes; Ret
 
 from __future__ import annotations
 
+import re
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -20,7 +21,7 @@ def receivedField(session: SessionInfo, envelope: Envelope) -> bytes:
     recipient = f"\r\n\tfor <{envelope.recipients[0].address}>" if len(envelope.recipients) == 1 else ""
     return (
         f"Received: from {session.heloName}{_tcpInfo(session.peerHost)}\r\n\tby {session.hostname} with {_protocol(session, envelope)}"
-        f" id {envelope.id}{recipient};\r\n\t{_date(int(envelope.receivedAt))}\r\n"
+        f" id {envelope.id}{recipient}{_tls(session.tlsCipher)};\r\n\t{_date(int(envelope.receivedAt))}\r\n"
     ).encode()
 
 
@@ -34,6 +35,27 @@ def _tcpInfo(host: str) -> str:
 def _protocol(session: SessionInfo, envelope: Envelope) -> str:
     # RFC 6531 4.3: UTF8SMTP and its kin take the place of ESMTP and its kin.
     return "UTF8" + session.protocol.removeprefix("E") if envelope.smtputf8 else session.protocol
+
+
+# The cipher suites of TLS 1.2 as OpenSSL names them, where that is not how they are registered.
+_SUITE = re.compile(r"(?:(ECDHE|DHE)-(ECDSA|RSA)-)?(?:AES(128|256)(?:-(GCM|CCM8?))?(?:-(SHA\d*))?|(CHACHA20-POLY1305))")
+
+
+@lru_cache(maxsize=64)
+def _tls(cipher: str) -> str:
+    """The tls clause (RFC 8314 4.3): the cipher suite by its registered name; nothing in clear, or where that name is not known."""
+    if re.fullmatch(r"TLS_[A-Z0-9_]+", cipher):
+        return f"\r\n\ttls {cipher}"
+    match = _SUITE.fullmatch(cipher)
+    if match is None:
+        return ""
+    exchange, authentication, bits, mode, digest, chacha = match.groups()
+    parts = [*filter(None, (exchange, authentication))] or ["RSA"]
+    if chacha:
+        parts += ["WITH_CHACHA20_POLY1305_SHA256"]
+    else:
+        parts += ["WITH_AES", bits, (mode or "CBC").replace("8", "_8"), *filter(None, [digest])]
+    return f"\r\n\ttls TLS_{'_'.join(parts)}"
 
 
 @lru_cache(maxsize=8)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IHandshakeListener, IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -39,10 +39,16 @@ def startTLS(protocol: PatientLineReceiver, creator: IOpenSSLServerConnectionCre
 
     Not `transport.startTLS`: that one takes its clock from the global reactor, which need not be the one that runs. What wraps the protocol (a trace
     of the wire, say) stays between it and TLS.
+
+    Raises:
+        TypeError: what wraps the protocol does not pass on `IHandshakeListener.handshakeCompleted`.
     """
     inner: Any = protocol
     while isinstance(inner.transport, ProtocolWrapper):
         inner = inner.transport
+    listener: object = inner
+    if not IHandshakeListener.providedBy(listener):
+        raise TypeError(f"{inner!r} would not tell the session that TLS is there: it must provide IHandshakeListener")
     raw = inner.transport
     layer = TLSMemoryBIOProtocol(implicitTLS(Factory.forProtocol(Protocol), creator, reactor), inner, False)
     raw.unregisterProducer()
