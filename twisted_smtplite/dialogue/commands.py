@@ -129,7 +129,10 @@ _BDAT_WRONG = {
 
 def bdat(session: Session, argument: str) -> Reply | Step:
     """BDAT (RFC 3030 2). Out of order, its chunk is read and thrown away: it must not be taken for commands."""
-    return bdatRefused(session, argument, _BDAT_WRONG.get(session.phase))
+    refusal = _BDAT_WRONG.get(session.phase)
+    if refusal is replies.NO_RECIPIENTS and session.dialect.profile.lmtp:
+        refusal = replies.NO_RECIPIENTS_LMTP
+    return bdatRefused(session, argument, refusal)
 
 
 def bdatRefused(session: Session, argument: str, refusal: Reply | None) -> Reply | Step:

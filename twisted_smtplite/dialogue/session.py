@@ -181,8 +181,13 @@ class Session:
             return replies.AUTHENTICATED
         return reply or replies.CANNOT_VERIFY
 
-    def chunkRefused(self, reply: Reply) -> Reply:
+    def chunkRefused(self, reply: Reply) -> Reply | None:
         """A chunk was read and thrown away: what the client hears. Its message is lost, and chunks that follow belong to none (RFC 3030 2)."""
+        chunk = self._question
+        # RFC 2033 4.3: the last chunk has a reply for each recipient; where there is none it has no reply.
+        if reply is replies.NO_RECIPIENTS_LMTP and isinstance(chunk, TakeChunk) and chunk.last:
+            self.reset()
+            return None
         if self.phase in (Phase.RCPT, Phase.CHUNKS):
             self.reset()
         return self._counted(reply)

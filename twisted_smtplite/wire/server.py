@@ -259,7 +259,7 @@ class SMTPServer(AskingLineReceiver):
                 self._takeChunk(step)
                 return
             elif isinstance(step, ChangeClient):
-                self._answer(self.factory.clientChanged(self, step.host))
+                self._changeClient(step.host)
                 return
             elif isinstance(step, StartTLS):
                 self.interrupt(self._startTLS)
@@ -290,6 +290,13 @@ class SMTPServer(AskingLineReceiver):
             self.awaitAnswer(chain.ask("ehlo", self.info, step.name), self._answer)
         else:
             self.awaitAnswer(chain.ask("auth", self.info, step.user), self._credentialsChecked)
+
+    def _changeClient(self, host: str) -> None:
+        """The session is to be that of another client. Whoever has authenticated in it does not any more."""
+        refusal = self.factory.clientChanged(self, host)
+        if refusal is None:
+            self._logOut()
+        self._answer(refusal)
 
     def _decided(self, verdict: object) -> None:
         """The verdict on a sender, a recipient, or what VRFY and EXPN asked."""
@@ -487,7 +494,9 @@ class SMTPServer(AskingLineReceiver):
         """A chunk is here that was not the last, or was refused (RFC 3030 2)."""
         self._patience.expectCommand()
         refusal = self._text.refusal or self._refusal
-        self._hear(replies.CHUNK_OK if refusal is None else self._session.chunkRefused(refusal))
+        reply = replies.CHUNK_OK if refusal is None else self._session.chunkRefused(refusal)
+        if reply is not None:
+            self._hear(reply)
 
     def _endOfMessage(self) -> None:
         """All of the message is here: asks for its outcome, unless it was refused on the way."""
