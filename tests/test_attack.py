@@ -5,106 +5,20 @@ Memory is the peak of the server's resident set as the kernel counts it (VmHWM),
 
 from __future__ import annotations
 
-import hashlib
-import random
 import re
 import resource
-import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from serverprocess import Client, Server, running
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 
 MEBI = 2**20
-# Nothing here takes this long; it only keeps a broken test from waiting for ever.
-_PATIENCE = 60.0
-
-
-class Server:
-    """A running server."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self.process = process
-        self.port = port
-
-    def peak(self) -> int:
-        """The most memory that it ever held, in octets."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        match = re.search(r"VmHWM:\s+(\d+) kB", status)
-        assert match
-        return int(match[1]) * 1024
-
-    def connect(self, source: str = "127.0.0.1") -> Client:
-        return Client(socket.create_connection(("127.0.0.1", self.port), _PATIENCE, (source, 0)))
-
-
-class Client:
-    """A client that says what it likes."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self._lines = connection.makefile("rb")
-
-    def __enter__(self) -> Client:  # noqa: PYI034 - Self is newer than Python 3.10
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self.socket.close()
-
-    def say(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def reply(self) -> bytes:
-        """The last line of the next reply; empty when the server has closed."""
-        while (line := self._lines.readline())[3:4] == b"-":
-            pass
-        return line
-
-    def ask(self, data: bytes) -> bytes:
-        self.say(data)
-        return self.reply()
-
-    def begin(self, recipients: int = 1) -> None:
-        """Up to the 354 of a message."""
-        assert self.reply().startswith(b"220 ")
-        assert self.ask(b"EHLO client.test\r\n").startswith(b"250 ")
-        assert self.ask(b"MAIL FROM:<a@client.test>\r\n").startswith(b"250 ")
-        for _ in range(recipients):
-            assert self.ask(b"RCPT TO:<b@mx.test>\r\n").startswith(b"250 ")
-        assert self.ask(b"DATA\r\n").startswith(b"354 ")
-
-    def isServed(self) -> bool:
-        return self.ask(b"NOOP\r\n").startswith(b"250 ")
-
-
-@contextmanager
-def running(folder: Path, *options: str) -> Generator[Server, None, None]:
-    """A server on a free port, with its log in `folder`."""
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "twisted_smtplite", "--port", "0", "--hostname", "mx.test", *options], cwd=folder, stdout=output, stderr=output
-        )
-    try:
-        end = time.monotonic() + _PATIENCE
-        while not (match := re.search(rb"127\.0\.0\.1:(\d+)", log.read_bytes())):
-            assert process.poll() is None and time.monotonic() < end, log.read_text()
-            time.sleep(0.02)
-        yield Server(process, int(match[1]))
-        assert process.poll() is None or process.returncode == -signal.SIGKILL, log.read_text()
-    finally:
-        process.kill()
-        process.wait()
-    assert b"Traceback" not in log.read_bytes(), log.read_text()
 
 
 @pytest.fixture
@@ -272,72 +186,3 @@ def test_no_end_of_data_but_the_right_one_lets_a_second_transaction_in(tmp_path:
                     assert b"Return-Path: <a@client.test>" in content and content.count(b"Return-Path") == 1
                     assert content.rstrip().endswith(b"smuggled")
         assert not list(maildir.glob("tmp/*"))
-
-
-class Stream(threading.Thread):
-    """Sends one message after the other until the server dies, and remembers which ones were promised to be safe."""
-
-    def __init__(self, server: Server, name: str, rng: random.Random) -> None:
-        super().__init__()
-        self._server = server
-        self._name = name
-        self._rng = rng
-        self.promised: set[str] = set()
-
-    def run(self) -> None:
-        try:
-            with self._server.connect() as client:
-                client.reply()
-                client.ask(b"EHLO client.test\r\n")
-                for number in range(100_000):
-                    name = f"{self._name}-{number}"
-                    client.say(b"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\nDATA\r\n")
-                    assert [client.reply()[:4] for _ in range(3)] == [b"250 ", b"250 ", b"354 "]
-                    if client.ask(_message(name, self._rng.choice((100, 5_000, 400_000)))).startswith(b"250 "):
-                        self.promised.add(name)
-        except (OSError, AssertionError):
-            return
-
-
-def _message(name: str, size: int) -> bytes:
-    text = b"".join(b"%d of %s\r\n" % (line, name.encode()) for line in range(size // 20))
-    return b"X-Name: %s\r\nX-Digest: %s\r\n\r\n%s.\r\n" % (name.encode(), hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest().encode(), text)
-
-
-def _killAndCount(folder: Path, seed: int) -> int:
-    """Kills a server in the middle of a stream of messages. Returns how many were promised."""
-    folder.mkdir()
-    maildir = folder / "mail"
-    rng = random.Random(seed)
-    enough = rng.randrange(20, 120)
-    with running(folder, "--delivery", f"maildir:{maildir}") as server:
-        streams = [Stream(server, f"s{number}", random.Random(f"{seed} {number}")) for number in range(6)]
-        for stream in streams:
-            stream.start()
-        while sum(len(stream.promised) for stream in streams) < enough:
-            assert any(stream.is_alive() for stream in streams), (folder / "server.log").read_text()
-            time.sleep(rng.random() * 0.01)
-        server.process.kill()
-        for stream in streams:
-            stream.join()
-    stored = set()
-    for path in maildir.glob("new/*"):
-        header, _, text = path.read_bytes().partition(b"\n\n")
-        name, digest = (re.search(rb"^%s: (\S+)$" % field, header, re.MULTILINE) for field in (b"X-Name", b"X-Digest"))
-        assert name and digest, f"{path.name} is not whole"
-        assert hashlib.sha256(text).hexdigest().encode() == digest[1], f"{path.name} is not whole"
-        stored.add(name[1].decode())
-    promised = set().union(*(stream.promised for stream in streams))
-    assert not promised - stored, f"promised and lost: {promised - stored}"
-    return len(promised)
-
-
-def test_what_was_answered_250_survives_a_kill(tmp_path: Path) -> None:
-    assert _killAndCount(tmp_path / "once", 1) >= 20
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_what_was_answered_250_survives_many_kills(tmp_path: Path) -> None:
-    for seed in range(2, 32):
-        _killAndCount(tmp_path / str(seed), seed)
