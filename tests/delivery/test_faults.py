@@ -1,0 +1,212 @@
+"""The disk fails at each single call, for both stores: who was refused is not there, who was accepted is there whole, and nothing else stays."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from driving import anEnvelope, begin, settle
+from storeprobes import STORES, Store, signed, visibleNames
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+
+from twisted_smtplite.delivery import durable, sqlite
+from twisted_smtplite.delivery.maildir import MaildirDelivery
+from twisted_smtplite.delivery.sqlite import SQLiteDelivery
+from twisted_smtplite.model.reply import Refused, Reply
+
+LOT = {"small": 1_000, "large": 600_000, "middle": 50_000}
+"""Messages that end together, with their sizes in octets: one of them goes to its file while it arrives."""
+REPLIES = {errno.EIO: 451, errno.ENOSPC: 452}
+everyStore = pytest.mark.parametrize("store", STORES.values(), ids=STORES)
+
+
+class FaultyDisk:
+    """The module os as the stores see it. Counts the calls that touch the disk, and fails one of them."""
+
+    CALLS = frozenset({"open", "write", "fsync", "rename", "close", "mkdir", "pread", "unlink", "listdir"})
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.failing = -1
+        self.code = errno.EIO
+        self.short = False
+        self._lock = threading.Lock()
+
+    def fail(self, number: int, code: int) -> None:
+        """Lets the call with this number fail, counted from now, and no other."""
+        self.count, self.failing, self.code = 0, number, code
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in self.CALLS:
+            return real
+
+        def call(*arguments: Any) -> Any:
+            with self._lock:
+                fails = self.count == self.failing
+                self.count += 1
+            if fails:
+                if name == "close":
+                    real(*arguments)
+                elif name == "write":
+                    # Some of it reached the disk.
+                    real(arguments[0], arguments[1][:10])
+                raise OSError(self.code, os.strerror(self.code))
+            if name == "write" and self.short:
+                return real(arguments[0], arguments[1][: max(1, len(arguments[1]) // 2)])
+            return real(*arguments)
+
+        return call
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> FaultyDisk:
+    disk = FaultyDisk()
+    monkeypatch.setattr(durable, "os", disk)
+    monkeypatch.setattr(sqlite, "os", disk)
+    return disk
+
+
+@pytest.fixture
+def deliveryOf(tmp_path: Path) -> Iterator[Callable[[Store], Any]]:
+    made: list[Any] = []
+
+    def deliveryOf(store: Store) -> Any:
+        kind = MaildirDelivery if store is STORES["maildir"] else SQLiteDelivery
+        made.append(kind(str(tmp_path / store.place), reactor))
+        return made[-1]
+
+    yield deliveryOf
+    for delivery in made:
+        delivery.stopService()
+
+
+async def deliverOne(delivery: Any, name: str, size: int) -> int | None:
+    """Delivers as the server does. Returns the code of the refusal, None when it was accepted."""
+    message = await begin(delivery, anEnvelope())
+    content = signed(name, size)
+    try:
+        for start in range(0, len(content), 65_536):
+            await settle(message.dataReceived(content[start : start + 65_536]))
+    except Refused as refusal:
+        message.connectionLost(refusal)
+        return refusal.reply.code
+    try:
+        outcome = await settle(message.eomReceived())
+    except Refused as refusal:
+        return refusal.reply.code
+    if isinstance(outcome, list):
+        (outcome,) = outcome
+    return outcome.code if isinstance(outcome, Reply) else None
+
+
+async def deliverLot(delivery: Any, mark: str) -> dict[str, int | None]:
+    """Delivers messages that end together. Returns the code of each refusal."""
+    names = [f"{mark}-{kind}" for kind in LOT]
+    codes = await gatherResults([Deferred.fromCoroutine(deliverOne(delivery, name, size)) for name, size in zip(names, LOT.values(), strict=True)])
+    return dict(zip(names, codes, strict=True))
+
+
+async def quiet(delivery: Any) -> None:
+    """Fires when what was refused has been taken away."""
+    for _ in range(8):
+        await delivery.inThread(lambda: None)
+
+
+@everyStore
+@pytest_twisted.ensureDeferred
+async def test_short_writes_change_nothing(tmp_path: Path, disk: FaultyDisk, deliveryOf: Any, store: Store) -> None:
+    disk.short = True
+    codes = await deliverLot(deliveryOf(store), "short")
+    assert set(codes.values()) == {None}
+    assert visibleNames(store, tmp_path) == set(codes)
+
+
+@everyStore
+@pytest.mark.parametrize("code", REPLIES, ids=errno.errorcode.get)
+@pytest_twisted.ensureDeferred
+async def test_a_call_that_fails_refuses_its_messages_and_no_others(
+    tmp_path: Path, disk: FaultyDisk, deliveryOf: Any, store: Store, code: int
+) -> None:
+    delivery = deliveryOf(store)
+    accepted = set(await deliverLot(delivery, "first"))
+    disk.fail(-1, code)
+    accepted |= set(await deliverLot(delivery, "counted"))
+    refusals = 0
+    for number in range(disk.count):
+        disk.fail(number, code)
+        codes = await deliverLot(delivery, f"call{number}")
+        disk.fail(-1, code)
+        await quiet(delivery)
+        assert set(codes.values()) <= {None, REPLIES[code]}
+        refusals += sum(reply is not None for reply in codes.values())
+        accepted |= {name for name, reply in codes.items() if reply is None}
+        assert visibleNames(store, tmp_path) == accepted, f"after call {number}"
+        assert store.leftovers(tmp_path) == [], f"after call {number}"
+    assert refusals >= disk.count
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"), [("disk I/O error", 451), ("database or disk is full", 452), ("attempt to write a readonly database", 451)]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_statement_that_fails_refuses_the_whole_lot(
+    tmp_path: Path, deliveryOf: Any, monkeypatch: pytest.MonkeyPatch, text: str, reply: int
+) -> None:
+    store = STORES["sqlite"]
+    delivery = deliveryOf(store)
+    accepted = set(await deliverLot(delivery, "first"))
+    monkeypatch.setattr(sqlite, "openToWrite", FaultyDatabase.opener(text))
+    delivery.close()
+    FaultyDatabase.count, FaultyDatabase.failing = 0, -1
+    accepted |= set(await deliverLot(delivery, "counted"))
+    counted = FaultyDatabase.count
+    for number in range(counted):
+        FaultyDatabase.count, FaultyDatabase.failing = 0, number
+        codes = await deliverLot(delivery, f"statement{number}")
+        FaultyDatabase.failing = -1
+        assert set(codes.values()) <= {None, reply}
+        accepted |= {name for name, refused in codes.items() if refused is None}
+        assert visibleNames(store, tmp_path) == accepted
+    delivery.stopService()
+    # A COMMIT that failed may have named the file of its large message.
+    await deliverLot(deliveryOf(store), "last")
+    assert store.leftovers(tmp_path) == []
+
+
+class FaultyDatabase:
+    """A connection of which one statement fails."""
+
+    count = 0
+    failing = -1
+
+    def __init__(self, real: sqlite3.Connection, text: str) -> None:
+        self._real = real
+        self._text = text
+
+    @classmethod
+    def opener(cls, text: str) -> Callable[[str], Any]:
+        real = sqlite.openToWrite
+        return lambda path: cls(real(path), text)
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._real, name)
+        if name not in ("execute", "executemany"):
+            return real
+
+        def call(*arguments: Any) -> Any:
+            kind = type(self)
+            kind.count += 1
+            if kind.count - 1 == kind.failing:
+                raise sqlite3.OperationalError(self._text)
+            return real(*arguments)
+
+        return call
