@@ -4,7 +4,7 @@
  *
  * A connection plays a script. A step is octets to send and the codes of the replies to hear before the next step, so lockstep is one command a
  * step, and pipelining is several. The first reply that is not the expected one ends the run with a sentence on stderr and exit status 1.
- * All octets pass through transmit() and hear(): a secure layer would go there.
+ * All octets pass through put() and get(), where TLS is when it is asked for (compiled with -DWITH_TLS, against OpenSSL).
  *
  * Prints one line of JSON on stdout. With --idle it first prints {"ready": N}, and goes on when its stdin ends.
  */
@@ -26,6 +26,10 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef WITH_TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#endif
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
@@ -54,6 +58,9 @@ struct connection {
     bool farewell;           /* 221 was heard */
     double begun, begunNext; /* when MAIL of this transaction, and of the one behind it, was sent */
     size_t held;
+#ifdef WITH_TLS
+    SSL *tls;
+#endif
     char input[HELD];
 };
 
@@ -63,7 +70,7 @@ static struct {
     size_t size;
     long messages;           /* 0: until the time is over */
     double seconds;
-    bool pipelined, reconnect, idle;
+    bool pipelined, reconnect, idle, tls;
 } options = {.host = "127.0.0.1", .connections = 1, .recipients = 1, .sources = 1, .size = 1024};
 
 static struct step greeting, hello, quit, *first, *body, *bodyAndNext;
@@ -214,10 +221,67 @@ static void watch(struct connection *c, int operation, uint32_t events)
         fail("epoll_ctl: %s", strerror(errno));
 }
 
+#ifdef WITH_TLS
+static SSL_CTX *context;
+
+/* What an SSL function answered, as send() and recv() would say it. */
+static ssize_t settled(struct connection *c, int n)
+{
+    switch (SSL_get_error(c->tls, n)) {
+    case SSL_ERROR_NONE:
+        return n;
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        errno = EAGAIN;
+        return -1;
+    case SSL_ERROR_ZERO_RETURN:
+        return 0;
+    case SSL_ERROR_SYSCALL:
+        return errno ? -1 : 0;
+    default:
+        failAt(c, ERR_reason_error_string(ERR_get_error()));
+    }
+}
+#endif
+
+static ssize_t put(struct connection *c, const char *data, size_t length)
+{
+#ifdef WITH_TLS
+    if (c->tls)
+        return settled(c, SSL_write(c->tls, data, length > 1 << 20 ? 1 << 20 : (int)length));
+#endif
+    return send(c->fd, data, length, MSG_NOSIGNAL);
+}
+
+static ssize_t get(struct connection *c, char *data, size_t room)
+{
+#ifdef WITH_TLS
+    if (c->tls)
+        return settled(c, SSL_read(c->tls, data, (int)room));
+#endif
+    return recv(c->fd, data, room, 0);
+}
+
+/* TLS begins with the connection. Nobody looks at the certificate: this measures, it does not trust. */
+static void secure(struct connection *c)
+{
+#ifdef WITH_TLS
+    if (!context && !(context = SSL_CTX_new(TLS_client_method())))
+        fail("OpenSSL cannot be used");
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (!(c->tls = SSL_new(context)) || !SSL_set_fd(c->tls, c->fd))
+        fail("no memory");
+    SSL_set_connect_state(c->tls);
+#else
+    (void)c;
+    fail("compiled without TLS: the headers of OpenSSL were not there");
+#endif
+}
+
 static void transmit(struct connection *c)
 {
     while (c->sent < c->step->length) {
-        ssize_t n = send(c->fd, c->step->data + c->sent, c->step->length - c->sent, MSG_NOSIGNAL);
+        ssize_t n = put(c, c->step->data + c->sent, c->step->length - c->sent);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -388,13 +452,17 @@ static void dial(struct connection *c)
     c->begun = now();
     if (connect(c->fd, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
         fail("connect: %s", strerror(errno));
+    if (options.tls)
+        secure(c);
     c->held = 0;
     c->code = 0;
     c->farewell = c->full = false;
     c->step = &greeting;
     c->sent = 0;
     c->answered = 0;
-    watch(c, EPOLL_CTL_ADD, EPOLLIN);
+    /* TLS is begun by the client, once it is connected. */
+    c->full = options.tls;
+    watch(c, EPOLL_CTL_ADD, options.tls ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 /* The server closed: after 221 it must. */
@@ -402,6 +470,10 @@ static void gone(struct connection *c, const char *why)
 {
     if (!c->farewell)
         failAt(c, why);
+#ifdef WITH_TLS
+    SSL_free(c->tls);
+    c->tls = NULL;
+#endif
     close(c->fd);
     c->fd = -1;
     if (options.reconnect && claim())
@@ -414,7 +486,7 @@ static void hear(struct connection *c)
 {
     for (;;) {
         size_t room = HELD - c->held;
-        ssize_t n = recv(c->fd, c->input + c->held, room, 0);
+        ssize_t n = get(c, c->input + c->held, room);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -425,7 +497,8 @@ static void hear(struct connection *c)
         }
         c->held += (size_t)n;
         replies(c);
-        if ((size_t)n < room && !c->farewell)
+        /* A short read emptied the socket; what TLS holds back only a further read tells. */
+        if ((size_t)n < room && !c->farewell && !options.tls)
             return;
     }
 }
@@ -467,8 +540,11 @@ static void run(void)
             struct connection *c = events[i].data.ptr;
             if (events[i].events & EPOLLOUT)
                 transmit(c);
-            if (events[i].events & ~(uint32_t)EPOLLOUT)
+            if (events[i].events & ~(uint32_t)EPOLLOUT || options.tls)
                 hear(c);
+            /* What TLS could not write before it had read. */
+            if (options.tls && c->fd >= 0 && c->sent < c->step->length)
+                transmit(c);
         }
     }
 }
@@ -501,14 +577,15 @@ static void report(void)
 static void usage(void)
 {
     fail("usage: load --port N [--host ADDRESS] (--messages N | --seconds S | --idle) [--connections N] [--size OCTETS] [--recipients N]\n"
-         "       [--pipelined] [--reconnect] [--stuff N (every Nth line begins with a dot)] [--sources N (client addresses)]");
+         "       [--pipelined] [--reconnect] [--stuff N (every Nth line begins with a dot)] [--sources N (client addresses)] [--tls]");
 }
 
 static void readOptions(int count, char **arguments)
 {
     static const struct option names[] = {
         {"host", 1, 0, 'h'},  {"port", 1, 0, 'p'},  {"messages", 1, 0, 'm'}, {"seconds", 1, 0, 's'},   {"connections", 1, 0, 'c'}, {"size", 1, 0, 'b'},
-        {"recipients", 1, 0, 'r'}, {"stuff", 1, 0, 'd'}, {"sources", 1, 0, 'a'},  {"pipelined", 0, 0, 'P'}, {"reconnect", 0, 0, 'R'},   {"idle", 0, 0, 'I'}, {0}};
+        {"recipients", 1, 0, 'r'}, {"stuff", 1, 0, 'd'}, {"sources", 1, 0, 'a'},  {"pipelined", 0, 0, 'P'}, {"reconnect", 0, 0, 'R'},   {"idle", 0, 0, 'I'},
+        {"tls", 0, 0, 'T'},   {0}};
     int option;
     while ((option = getopt_long(count, arguments, "", names, NULL)) != -1) {
         switch (option) {
@@ -524,6 +601,7 @@ static void readOptions(int count, char **arguments)
         case 'P': options.pipelined = true; break;
         case 'R': options.reconnect = true; break;
         case 'I': options.idle = true; break;
+        case 'T': options.tls = true; break;
         default: usage();
         }
     }

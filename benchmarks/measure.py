@@ -147,7 +147,7 @@ def compare(
 def _begin(server: Server, workload: Workload, load: Load, directory: Path, running: dict[str, Process]) -> str | None:
     """Starts a server, adds it to `running` and warms it up. Returns why that cannot be, or None."""
     try:
-        running[server.name] = server.start(workload.storage, cores()[0], directory)
+        running[server.name] = server.start(workload, cores()[0], directory)
         if workload.warmUp:
             load.run(running[server.name].port, workload, messages=workload.warmUp)
     except CannotRun as error:

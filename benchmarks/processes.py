@@ -13,7 +13,14 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 _LISTEN = "0A"
 _START_SECONDS = 20.0
@@ -31,8 +38,11 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Processes and threads started within stay on `core`."""
+def pinned(core: int | None) -> Iterator[None]:
+    """Processes and threads started within stay on `core`; with None they go where they like."""
+    if core is None:
+        yield
+        return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -58,10 +68,27 @@ def compileLoad(directory: Path) -> Path:
         raise CannotRun("The load generator is written in C: install a C compiler (Debian: apt install gcc libc6-dev).")
     program = directory / "load"
     source = Path(__file__).with_name("load.c")
-    done = subprocess.run([compiler, "-O2", "-std=gnu11", "-o", str(program), str(source)], capture_output=True, text=True)
+    command = [compiler, "-O2", "-std=gnu11", "-o", str(program), str(source)]
+    # With TLS where the headers of OpenSSL are there.
+    done = subprocess.run([*command, "-DWITH_TLS", "-lssl", "-lcrypto"], capture_output=True, text=True)
+    if done.returncode:
+        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise CannotRun(f"The load generator does not compile:\n{done.stderr}")
     return program
+
+
+def makeCertificate(directory: Path) -> Path:
+    """A new certificate for loopback, signed by itself, and its key behind it: a PEM file in `directory`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.test")])
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(x509.random_serial_number())
+    certificate = builder.not_valid_before(now).not_valid_after(now + timedelta(days=1)).sign(key, SHA256())
+    pem = directory / "server.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(certificate.public_bytes(Encoding.PEM) + secret)
+    return pem
 
 
 class Process:
@@ -73,7 +100,7 @@ class Process:
         log: what it wrote to stdout and stderr.
     """
 
-    def __init__(self, command: Sequence[str], core: int, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, command: Sequence[str], core: int | None, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         """Starts `command` in `directory` and waits until it listens.
 
         Raises:

@@ -58,7 +58,7 @@ def _systemCalls(workload: Workload) -> str:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
         directory = Path(name)
         load = Load(compileLoad(directory))
-        server = SERVERS[OURS].start(workload.storage, cores()[0], directory / OURS)
+        server = SERVERS[OURS].start(workload, cores()[0], directory / OURS)
         try:
             load.run(server.port, workload, messages=max(workload.warmUp, 1))
             output = directory / "strace"

@@ -52,6 +52,11 @@ class Workload:
         return "--idle" in self.arguments
 
     @property
+    def secure(self) -> bool:
+        """True when TLS begins with the connection."""
+        return "--tls" in self.arguments
+
+    @property
     def commands(self) -> int:
         """Commands of a client for one message, its body counted as one."""
         recipients = int(self.arguments[self.arguments.index("--recipients") + 1]) if "--recipients" in self.arguments else 1
@@ -78,7 +83,10 @@ WORKLOADS = {
             warmUp=4,
             measure=Measure.OCTETS,
         ),
+        _workload("W5", "10 MiB over TLS, 4 connections", f"--connections 4 --size {10 * MEBIBYTE} --tls", warmUp=4, measure=Measure.OCTETS),
+        _workload("W5s", "1 KiB over TLS, lockstep, 16 connections", "--connections 16 --size 1024 --tls"),
         _workload("W6", "5,000 idle connections", "--connections 5000 --idle --sources 50", warmUp=0, measure=Measure.MEMORY),
+        _workload("W6t", "5,000 idle connections with TLS", "--connections 5000 --idle --sources 50 --tls", warmUp=0, measure=Measure.MEMORY),
         _workload("W7", "1 KiB, 100 recipients, lockstep, 16 connections", "--connections 16 --size 1024 --recipients 100", warmUp=50),
         _workload("W7p", "1 KiB, 100 recipients, pipelined, 16 connections", "--connections 16 --size 1024 --recipients 100 --pipelined", warmUp=50),
         _workload("W8", "4 KiB, kept on disk, 64 connections", "--connections 64 --size 4096", warmUp=200, storage=Storage.KEEP),

@@ -1,10 +1,14 @@
-"""twisted.mail's ESMTP server on a loopback port of the system's choice; it discards what it receives."""
+"""twisted.mail's ESMTP server on a loopback port of the system's choice; it discards what it receives.
+
+A PEM file as the last argument: TLS from the beginning.
+"""
 
 # Twisted has no types for what is called here.
 # mypy: allow-untyped-calls
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from twisted.internet import defer, endpoints, reactor
@@ -59,5 +63,7 @@ class Factory(SMTPFactory):
         return protocol
 
 
-endpoints.TCP4ServerEndpoint(reactor, 0, backlog=1024, interface="127.0.0.1").listen(Factory())
+secured = f"ssl:0:backlog=1024:interface=127.0.0.1:privateKey={sys.argv[-1]}:certKey={sys.argv[-1]}"
+description = secured if len(sys.argv) > 2 else "tcp:0:backlog=1024:interface=127.0.0.1"
+endpoints.serverFromString(reactor, description).listen(Factory())
 reactor.run()
