@@ -16,7 +16,7 @@ from ..model.envelope import Envelope, SessionInfo
 from ..model.reply import Reply
 
 LONGEST_HEADER = 65_536
-"""Octets of a header section that is looked at. A longer one gets nothing added: whether it lacks something is not known."""
+"""Octets of a message that are looked at. A longer header section gets nothing added: whether it lacks something is not known."""
 
 # RFC 5322 2.2: lines of a name, a colon and anything, and lines that continue them.
 _SECTION = re.compile(rb"(?:(?:[!-9;-~]+[ \t]*:|(?<=\n)[ \t])[^\n]*(?:\n|\Z))*")
@@ -69,17 +69,22 @@ class Completion:
         if self._read.startswith(b"\r\n") or self._read.find(b"\r\n\r\n", self._searched) >= 0:
             return self.end()
         self._searched = max(0, len(self._read) - 3)
-        if len(self._read) <= LONGEST_HEADER:
-            return b""
-        # Without an empty line the section may be over all the same: at a line that is no field.
-        return self.end() if b"\n" in self._read[_sectionEnd(self._read) :] else self._letGo()
+        return self.end() if len(self._read) > LONGEST_HEADER else b""
 
     def end(self) -> bytes:
         """The message is complete, or as much of it as matters here. Returns what has been held back of it, completed."""
         if self._over:
             return b""
-        text = self._letGo()
-        end = _sectionEnd(text)
+        self._over = True
+        text = bytes(self._read)
+        self._read.clear()
+        # The same octets are looked at however the text was cut.
+        head = text[:LONGEST_HEADER]
+        section = _SECTION.match(head)
+        assert section is not None, "the expression matches nothing too"
+        end = section.end()
+        if len(text) > len(head) and b"\n" not in head[end:]:
+            return text
         known = {found.lower() for found in _KNOWN.findall(text[:end])}
         added = b"".join(field for name, field in self._fields().items() if name not in known)
         if not added or (end == len(text) and text and not text.endswith(b"\n")):
@@ -88,16 +93,3 @@ class Completion:
         # A text that begins without a header section gets one, and the empty line that belongs to it.
         gap = b"" if end == len(text) or text.startswith(b"\r\n", end) else b"\r\n"
         return text[:end] + added + gap + text[end:]
-
-    def _letGo(self) -> bytes:
-        self._over = True
-        text = bytes(self._read)
-        self._read.clear()
-        return text
-
-
-def _sectionEnd(text: bytes | bytearray) -> int:
-    """Where the header section at the beginning of a text ends."""
-    section = _SECTION.match(text)
-    assert section is not None, "the expression matches nothing too"
-    return section.end()

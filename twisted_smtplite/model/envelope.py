@@ -147,7 +147,7 @@ def _folded(line: str, start: int) -> str:
     while len(line) > _LINE_LENGTH:
         cut = line.rfind(" ", start, _LINE_LENGTH + 1)
         if cut < 0:
-            cut = line.find(" ", _LINE_LENGTH)
+            cut = line.find(" ", max(start, _LINE_LENGTH))
         if cut < 0 or not line[cut:].strip():
             break
         lines.append(line[:cut])

@@ -101,8 +101,8 @@ SHUTDOWN = Reply(421, "4.3.2", "Service shutting down, closing the connection", 
 NOT_SMTP = Reply(421, "4.7.0", "This is an SMTP server", closes=True)
 
 # Policies.
-NETWORK_REFUSED = Reply(554, "5.7.1", "Your address may not send mail here", closes=True)
-EARLY_TALKER = Reply(554, "5.5.0", "You spoke before the greeting", closes=True)
+NETWORK_REFUSED = Reply(554, "5.7.1", "Your address may not send mail here")
+EARLY_TALKER = Reply(554, "5.5.0", "You spoke before the greeting")
 SENDER_REFUSED = Reply(550, "5.7.1", "This sender is not accepted")
 SENDER_NOT_YOURS = Reply(550, "5.7.1", "You may not send mail as this sender")
 RECIPIENT_REFUSED = Reply(550, "5.7.1", "This recipient is not accepted")

@@ -1,7 +1,7 @@
 """``rate``: how many connections, messages and recipients in a time, for each address, network or user.
 
-Knows token buckets: each starts with as many tokens as are allowed, and gets them back evenly over the time. Memory is bounded: of
-all keys the last used are remembered, and one that was forgotten begins with a full bucket. Must not know why somebody sends much. Each process counts for itself.
+Knows token buckets: each starts with as many tokens as are allowed, and gets them back evenly over the time. Memory is bounded: the keys used last
+are remembered, and one that was forgotten begins with a full bucket. Must not know why somebody sends much. Each process counts for itself.
 """
 
 from __future__ import annotations
