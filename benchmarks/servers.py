@@ -101,6 +101,16 @@ def _smtpSink() -> str:
     return shutil.which("smtp-sink", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin") or "smtp-sink"
 
 
+def _keepIn(name: str) -> Callable[[Storage], list[str] | None]:
+    return lambda storage: [sys.executable, str(_PEERS / name)] if storage is Storage.KEEP else None
+
+
+def _postfixMissing() -> str | None:
+    if shutil.which("postfix", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin") is None:
+        return "the program is not there (Debian: apt install postfix)."
+    return "only root can start it." if os.geteuid() else None
+
+
 def _nodePath() -> dict[str, str]:
     paths = [str(Path.cwd() / "node_modules"), os.environ.get("NODE_PATH", "")]
     return {"NODE_PATH": os.pathsep.join(path for path in paths if path)}
@@ -137,6 +147,7 @@ SERVERS = {
             _discardOnly([_smtpSink(), *(["-u", "nobody"] if os.geteuid() == 0 else []), "-m", "19000", "127.0.0.1:0", "1024"]),
             lambda: None if Path(_smtpSink()).is_absolute() else "the program is not there (Debian: apt install postfix).",
         ),
+        Server("postfix", _keepIn("postfix_queue.py"), _postfixMissing, spread=True),
         Server(
             "node",
             _discardOnly(["node", str(_PEERS / "node_sink.js")]),

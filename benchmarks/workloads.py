@@ -89,6 +89,9 @@ WORKLOADS = {
         _workload("W6t", "5,000 idle connections with TLS", "--connections 5000 --idle --sources 50 --tls", warmUp=0, measure=Measure.MEMORY),
         _workload("W7", "1 KiB, 100 recipients, lockstep, 16 connections", "--connections 16 --size 1024 --recipients 100", warmUp=50),
         _workload("W7p", "1 KiB, 100 recipients, pipelined, 16 connections", "--connections 16 --size 1024 --recipients 100 --pipelined", warmUp=50),
-        _workload("W8", "4 KiB, kept on disk, 64 connections", "--connections 64 --size 4096", warmUp=200, storage=Storage.KEEP),
+        *(
+            _workload(name, f"4 KiB, kept on disk, {count} connections", f"--connections {count} --size 4096", warmUp=200, storage=Storage.KEEP)
+            for name, count in (("W8", 64), ("W8a", 1), ("W8b", 16), ("W8c", 256))
+        ),
     )
 }

@@ -186,7 +186,10 @@ def test_a_profile_shows_system_calls_stages_and_functions() -> None:
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     done = benchmarks("--peers", "nobody")
-    assert (done.returncode, done.stderr) == (1, "There is no peer nobody; there are aiosmtpd, twisted, smtp-sink, node.\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "There is no peer nobody; there are smtplite-sqlite, smtplite-workers, aiosmtpd, twisted, smtp-sink, postfix, node.\n",
+    )
 
 
 def test_a_dialogue_that_became_a_third_slower_is_refused_in_one_sentence() -> None:
