@@ -6,8 +6,10 @@ The seed of a failing session is in the failure: `_session(Random(seed))` says i
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from actors import Breakage, Verdict, raises, refusal
@@ -15,16 +17,34 @@ from stage import Stage, assertWellFormed, noFailures
 from transcript import parse
 
 from twisted_smtplite.model.limits import BareLineEnds, Limits
+from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.model.reply import Refused
+from twisted_smtplite.wire.server import SMTPServer
 
 sys.path.insert(0, str(Path(__file__).parent / "properties"))
-from scripts import COMMANDS, END_OF_TEXT, ENDS, TEXT, TRANSACTION
+from scripts import BINARY_IN_CHUNKS, COMMANDS, END_OF_TEXT, ENDS, IN_CHUNKS, LOGINS, TEXT, TRANSACTION, chunk
 
 _LIMITS = (
     Limits(),
     Limits(errors=0),
     Limits(errors=0, bareLineEnds=BareLineEnds.NORMALISE, lenientPaths=True),
     Limits(errors=5, messageSize=200, textLine=100, commands=30, transactions=3),
+)
+_ANN: dict[str, Any] = {"users": {"ann": "secret"}, "xclients": ("192.0.2.0/24",)}
+_OFFER = ("DSN", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE", "RRVS", "REQUIRETLS")
+_OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"profile": Profile(mechanisms=("PLAIN", "LOGIN"), plaintextAuth=True), "offer": _OFFER, **_ANN},
+    {"profile": Profile(lmtp=True, mechanisms=("PLAIN",), plaintextAuth=True), **_ANN},
+    {"proxies": ("192.0.2.0/24",), "offer": _OFFER},
+    {"profile": Profile(requireAuth=True, mechanisms=("PLAIN", "LOGIN"), plaintextAuth=True), **_ANN},
+)
+# What a proxy puts in front of a session.
+_HEADERS = (
+    b"PROXY UNKNOWN\r\n",
+    b"PROXY TCP4 203.0.113.9 198.51.100.1 40000 25\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x14" + bytes(12) + b"\x20\0\x05\1\0\0\0\0",
 )
 _VERDICTS: tuple[Verdict, ...] = (
     *(lambda: None,) * 6,
@@ -64,34 +84,58 @@ def _mutated(rng: Random, data: bytes) -> bytes:
     return data
 
 
-def _script(rng: Random) -> bytes:
-    """What a client says in one session."""
+def _chunks(rng: Random) -> Iterator[bytes]:
+    """A message in chunks, mostly counted well."""
+    yield rng.choice((IN_CHUNKS, IN_CHUNKS, BINARY_IN_CHUNKS))
+    for _ in range(rng.randrange(3)):
+        text = b"".join(rng.choice(TEXT) + rng.choice(ENDS) for _ in range(rng.randrange(4)))
+        yield chunk(text, last=rng.random() < 0.1, miscounted=rng.choice((0,) * 20 + (-1, 1, 50)))
+    yield chunk(b"end\r\n" * rng.randrange(2), last=True)
+
+
+def _script(rng: Random, options: Mapping[str, Any]) -> bytes:
+    """What a client says in one session with a server of these options."""
+    profile = options.get("profile") or Profile()
+    data = _mutated(rng, _words(rng, login=profile.requireAuth))
+    if profile.lmtp and rng.random() < 0.9:
+        data = data.replace(b"EHLO", b"LHLO").replace(b"HELO", b"LHLO")
+    header = rng.choice(_HEADERS) if "proxies" in options else b""
+    return (header if rng.random() < 0.9 else _mutated(rng, header)) + data
+
+
+def _words(rng: Random, *, login: bool) -> bytes:
     parts: list[bytes] = []
+    if login:
+        parts += [b"EHLO client.test\r\n", rng.choice(LOGINS)]
     for _ in range(rng.randrange(1, 4)):
-        kind = rng.randrange(4)
+        kind = rng.randrange(6)
         if kind == 0:
             parts += rng.choice(_SPOKEN)
         elif kind == 1:
             parts += [rng.choice(COMMANDS) + rng.choice(ENDS) for _ in range(rng.randrange(1, 8))]
+        elif kind == 2:
+            parts += _chunks(rng)
+        elif kind == 3:
+            parts.append(rng.choice(LOGINS))
         else:
             parts.append(TRANSACTION)
             parts += [rng.choice(TEXT) + rng.choice(ENDS) for _ in range(rng.randrange(5))]
             parts.append(rng.choice(END_OF_TEXT))
     if rng.random() < 0.2:
         rng.shuffle(parts)
-    return _mutated(rng, b"".join(parts))
+    return b"".join(parts)
 
 
-def _session(stage: Stage, rng: Random) -> int:
+def _session(stage: Stage, options: Mapping[str, Any], rng: Random) -> int:
     """One session. Returns how many messages were completed in it."""
-    data = _script(rng)
+    data = _script(rng, options)
     delivery = stage.delivery
     delivery.messages.clear()
     delivery.envelopes.clear()
     delivery.script.clear()
     delivery.script.extend(rng.choice(_VERDICTS) for _ in range(rng.choice((0, 0, 2, 5))))
     stage.connect()
-    transport, protocol = stage.transport, stage.transport.protocol
+    transport = stage.transport
     while data and transport.connected:
         size = rng.choice((1, 7, 60, 1000, 70_000))
         transport.send(data[:size])
@@ -103,7 +147,7 @@ def _session(stage: Stage, rng: Random) -> int:
     if rng.random() < 0.9:
         stage.settle()
     heard = bytes(transport.written)
-    unread = protocol.clearLineBuffer()  # type: ignore[union-attr]
+    unread = transport.protocol.clearLineBuffer() if isinstance(transport.protocol, SMTPServer) else b""
     assert len(unread) <= _MOST_UNREAD, f"{len(unread)} octets wait in the server"
     stage.leave()
     stage.assertInvariants()
@@ -111,9 +155,9 @@ def _session(stage: Stage, rng: Random) -> int:
     return sum(message.completed for message in delivery.messages)
 
 
-def _told(stage: Stage, seed: int) -> int:
+def _told(stage: Stage, options: Mapping[str, Any], seed: int) -> int:
     try:
-        return _session(stage, Random(seed))
+        return _session(stage, options, Random(seed))
     except AssertionError as error:
         raise AssertionError(f"the session of seed {seed}: {error}") from error
 
@@ -121,16 +165,17 @@ def _told(stage: Stage, seed: int) -> int:
 def _fuzz(sessions: int, seed: int) -> None:
     completed = 0
     for start in range(0, sessions, 100):
-        stage = Stage(_LIMITS[start // 100 % len(_LIMITS)], slow=start // 400 % 2 == 1, leaky=start // 800 % 2 == 1)
+        options = _OPTIONS[start // 100 % len(_OPTIONS)]
+        stage = Stage(_LIMITS[start // 100 % len(_LIMITS)], slow=start // 400 % 2 == 1, leaky=start // 800 % 2 == 1, **options)
         with noFailures(lambda: stage.delivery.breakages):  # noqa: B023 - it is called before the next turn
             for number in range(start, start + 100):
-                completed += _told(stage, seed + number)
+                completed += _told(stage, options, seed + number)
     # Much of what is said is still mail, or this would test nothing but refusals.
     assert completed > sessions / 8
 
 
 def test_broken_sessions_break_nothing() -> None:
-    _fuzz(800, 1)
+    _fuzz(1200, 1)
 
 
 @pytest.mark.slow

@@ -294,9 +294,16 @@ class SMTPServer(AskingLineReceiver):
     def _changeClient(self, host: str) -> None:
         """The session is to be that of another client. Whoever has authenticated in it does not any more."""
         refusal = self.factory.clientChanged(self, host)
-        if refusal is None:
-            self._logOut()
-        self._answer(refusal)
+        if refusal is not None:
+            self._answer(refusal)
+            return
+        self._logOut()
+        reply = cast(Reply, self._session.answer(None))
+        if self.factory.chain is None:
+            self._hear(reply)
+        else:
+            # What is asked of every client that connects.
+            self.awaitAnswer(self.factory.chain.ask("connect", self.info), self._admitted)
 
     def _decided(self, verdict: object) -> None:
         """The verdict on a sender, a recipient, or what VRFY and EXPN asked."""
