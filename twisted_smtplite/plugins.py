@@ -131,7 +131,7 @@ class Plugins(Generic[P]):
 def _same(one: object, other: object) -> bool:
     """True if a package offers one plugin in both ways, as an object or as two objects of its own class."""
     # Plugins that are nothing but their values, of a class of ours, are compared by these.
-    return one == other or (type(one) is type(other) and not type(one).__module__.startswith(__package__ or " "))
+    return one == other or (type(one) is type(other) and type(one).__module__.partition(".")[0] != __package__)
 
 
 def _instance(found: object) -> object:

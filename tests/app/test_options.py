@@ -154,3 +154,19 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_unix_socket_is_not_open_to_everybody_unless_asked_for(endpoint: str, expected: str) -> None:
     assert withSocketMode(endpoint) == expected
+
+
+def test_the_policies_are_listed_with_what_they_take(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse("--list-policies")
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    assert "\nrate: " in shown
+    assert "\n    deny-file=PATH" in shown
+
+
+def test_policies_are_asked_in_the_order_of_their_options() -> None:
+    assert parse("--policy", "rate:messages=1/m", "--policy", "networks:deny=192.0.2.0/24").policies == [
+        "rate:messages=1/m",
+        "networks:deny=192.0.2.0/24",
+    ]

@@ -203,3 +203,20 @@ def test_the_process_ends_when_an_endpoint_fails_after_the_start() -> None:
     assert stopped == [None]
     SMTPService.listeningFailed(service, CannotListen(None, None))  # type: ignore[arg-type]
     assert stopped == [None]
+
+
+def test_policies_are_made_in_order_from_the_run_directory(tmp_path: Path, make: Make) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "deny").write_text("client.test\n")
+    policies = ("--policy", "senders:deny-file=deny", "--policy", "rate:messages=1/m")
+    chain = make(twistd("-n", "--rundir", "run", ours=(*NULL, *policies, "--port", "0"))).factory.chain
+    assert [type(policy).__name__ for policy in chain.policies] == ["SenderPolicy", "RatePolicy"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [("rates:x", r"--policy: unknown policy 'rates:x': the known ones are .*"), ("rate:x", r"--policy: policy 'rate:x': 'x' is none of .*")],
+)
+def test_a_policy_that_cannot_be_made_is_said(policy: str, sentence: str) -> None:
+    with pytest.raises(SystemExit, match=f"^smtplite: {sentence}$"):
+        tap.makeService(twistd("-n", ours=(*NULL, "--policy", policy)))

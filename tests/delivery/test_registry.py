@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import metadata
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,9 @@ from twisted.internet import reactor
 from twisted.logger import capturedLogs
 
 import twisted.plugins
-from twisted_smtplite.delivery import registry
 from twisted_smtplite.delivery.maildir import MaildirDelivery
 from twisted_smtplite.delivery.null import NullDelivery
-from twisted_smtplite.delivery.registry import allDeliveries, deliveryNames, makeDelivery
+from twisted_smtplite.delivery.registry import ENTRY_POINTS, allDeliveries, deliveryNames, makeDelivery
 
 BUILT_IN = ["callable", "console", "maildir", "memory", "null", "sqlite"]
 
@@ -44,12 +44,12 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(twisted.plugins, "__path__", [*twisted.plugins.__path__, str(plugins)])
     points: list[EntryPoint] = []
-    monkeypatch.setattr(registry.metadata, "entry_points", lambda group: points)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
 
     def offer(module: str, text: str = "", *, name: str = "outside", made: str = "NullDelivery()", entry: str = "", dropin: bool = False) -> None:
         (plugins if dropin else tmp_path).joinpath(f"{module}.py").write_text(text or MODULE.format(name=name, made=made))
         if entry:
-            points.append(EntryPoint(name, f"{module}:{entry}", registry.ENTRY_POINTS))
+            points.append(EntryPoint(name, f"{module}:{entry}", ENTRY_POINTS))
 
     return offer
 
@@ -134,7 +134,7 @@ def test_a_plugin_module_that_breaks_after_it_was_cached_is_reported_by_name(off
 
 
 def test_a_built_in_name_loads_nobody_elses_plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(registry, "_candidates", lambda: pytest.fail("looked for plugins"))
+    monkeypatch.setattr(metadata, "entry_points", lambda group: pytest.fail("looked for plugins"))
     delivery = makeDelivery(f"maildir:{tmp_path}/a:b", reactor)
     assert isinstance(delivery, MaildirDelivery)
     assert delivery.path == f"{tmp_path}/a:b"

@@ -27,6 +27,8 @@ from ..delivery.registry import allDeliveries
 from ..dialogue.extensions import EXTENSIONS
 from ..model.limits import BareLineEnds, Limits
 from ..model.networks import Networks
+from ..plugins import listing
+from ..policy.registry import allPolicies
 from . import ports, tlsoptions
 from .log import FORMS
 from .ports import DEFAULT_INTERFACE, DEFAULT_PORT
@@ -98,6 +100,13 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             Row("list-deliveries", "", "show the deliveries that are installed, with their arguments, and exit"),
         ),
     ),
+    (
+        "Who is welcome",
+        (
+            Row("policy", "NAME:ARGUMENT", "asked before the delivery; may be repeated: the first that refuses counts, such as rate:messages=100/h"),
+            Row("list-policies", "", "show the policies that are installed, with their arguments, and exit"),
+        ),
+    ),
     ("TLS", tlsoptions.ROWS),
     (
         "What is accepted",
@@ -132,7 +141,7 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
 
 
 # Options whose value goes to a method of their own: they may be repeated.
-_REPEATED = {"trusted-proxy", "xclient", "delivery", "offer", *ports.ENDPOINTS, *tlsoptions.REPEATED}
+_REPEATED = {"trusted-proxy", "xclient", "delivery", "policy", "offer", *ports.ENDPOINTS, *tlsoptions.REPEATED}
 
 
 class Options(TLSOptions):
@@ -143,6 +152,7 @@ class Options(TLSOptions):
         proxies: the networks of ``--trusted-proxy``.
         xclients: the networks of ``--xclient``.
         deliveries: the values of ``--delivery``, or the default.
+        policies: the values of ``--policy``.
         offers: the values of ``--offer``.
         limits: the `Limits` that were asked for.
         arguments: what was parsed, for processes that parse it again.
@@ -163,6 +173,7 @@ class Options(TLSOptions):
         self.proxies: list[str] = []
         self.xclients: list[str] = []
         self.deliveries: list[str] = []
+        self.policies: list[str] = []
         self.limits = Limits()
         self.arguments: list[str] = []
 
@@ -206,10 +217,16 @@ class Options(TLSOptions):
 
     def opt_list_deliveries(self) -> NoReturn:
         """Shows the deliveries that are installed, with their arguments."""
-        for plugin in sorted(allDeliveries(), key=lambda plugin: plugin.name):
-            print(f"{plugin.name}: {plugin.description}")
-            for line in plugin.argumentHelp.splitlines():
-                print(f"    {line}")
+        print(listing(allDeliveries()))
+        sys.exit(0)
+
+    def opt_policy(self, policy: str) -> None:
+        """Adds a policy."""
+        self.policies.append(policy)
+
+    def opt_list_policies(self) -> NoReturn:
+        """Shows the policies that are installed, with their arguments."""
+        print(listing(allPolicies()))
         sys.exit(0)
 
     def opt_version(self) -> NoReturn:

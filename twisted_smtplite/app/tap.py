@@ -28,6 +28,7 @@ from twisted.python.util import runAsEffectiveUser
 from .. import __version__
 from ..delivery.fanout import FanoutDelivery
 from ..delivery.registry import makeDelivery, whyOneProcess
+from ..policy.registry import makePolicy
 from ..wire.factory import SMTPServerFactory
 from ..wire.proxy import ProxiedEndpoint
 from ..wire.tls import implicitTLS
@@ -159,6 +160,7 @@ def buildServer(options: Options, reactor: IReactorCore, lines: EventLines, inhe
     with _runDirectory(options):
         deliveries = [_makeDelivery(text, options, reactor) for text in options.deliveries]
         delivery = deliveries[0] if len(deliveries) == 1 else FanoutDelivery(deliveries)
+        policies = [_makePolicy(text, options, reactor) for text in options.policies]
         certificates = _makeCertificates(options, reactor)
         observer = MessageLog(lines)
 
@@ -173,12 +175,13 @@ def buildServer(options: Options, reactor: IReactorCore, lines: EventLines, inhe
                 tls=certificates,
                 offer=options.offers,
                 xclients=options.xclients,
+                policies=policies,
             )
             return WireTrace(server) if options["verbose"] else server
 
         ports = _makeEndpoints(options, reactor, inherited)
         factories = {kind: speak(kind) for kind in dict.fromkeys(port.service.kind for port, _ in ports)}
-        service = ServerService(lines, reactor, next(iter(factories.values())), [], *deliveries, certificates)
+        service = ServerService(lines, reactor, next(iter(factories.values())), [], *deliveries, *policies, certificates)
         endpoints = [(port.name, _behindProxies(endpoint, options, cast(IReactorTime, reactor))) for port, endpoint in ports]
         for (port, _), (_, endpoint) in zip(ports, endpoints, strict=True):
             factory = factories[port.service.kind]
@@ -200,6 +203,13 @@ def _makeDelivery(text: str, options: Options, reactor: IReactorCore) -> object:
         return _asServer(options, lambda: makeDelivery(text, reactor))
     except ValueError as error:
         fail(f"--delivery: {error}")
+
+
+def _makePolicy(text: str, options: Options, reactor: IReactorCore) -> object:
+    try:
+        return _asServer(options, lambda: makePolicy(text, reactor))
+    except ValueError as error:
+        fail(f"--policy: {error}")
 
 
 def _makeCertificates(options: Options, reactor: IReactorCore) -> Certificates | None:
