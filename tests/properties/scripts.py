@@ -21,7 +21,8 @@ COMMANDS = (
     b"RCPT TO:<c@mx.test> NOTIFY=DELAY,SUCCESS ORCPT=rfc822;a+40b", b"RCPT TO:<c@mx.test> ORCPT=utf-8;\\x{EB}", b"RCPT TO:<b@mx.test> NOTIFY=x",
     b"RCPT TO:<c@mx.test> RRVS=2014-04-03T23:01:00Z;C", b"BDAT", b"BDAT x", b"BDAT 0", b"BDAT 0 LAST", b"BDAT 7 LAST", b"bdat 99999999999 last",
     b"AUTH PLAIN AGFubgBzZWNyZXQ=", b"AUTH PLAIN AGFubgB3cm9uZw==", b"AUTH PLAIN", b"AUTH PLAIN =", b"AUTH PLAIN !", b"AUTH LOGIN",
-    b"AUTH LOGIN YW5u", b"auth login", b"AUTH", b"AUTH FOO", b"AUTH PLAIN a b", b"AUTH SCRAM-SHA-256 biws", b"*", b"=", b"YW5u", b"c2VjcmV0", b"AGFubgBzZWNyZXQ=",
+    b"AUTH LOGIN YW5u", b"auth login", b"AUTH", b"AUTH FOO", b"AUTH PLAIN a b", b"AUTH SCRAM-SHA-256 biws", b"*", b"=", b"YW5u", b"c2VjcmV0",
+    b"AGFubgBzZWNyZXQ=",
     b"XCLIENT ADDR=203.0.113.9 LOGIN=ann", b"XCLIENT ADDR=[UNAVAILABLE] HELO=x PROTO=SMTP", b"XCLIENT FOO=1", b"XFORWARD NAME=a+2Bb SOURCE=LOCAL",
     b"XFORWARD PORT=x",
 )  # fmt: skip
