@@ -20,6 +20,7 @@ def perRecipient(outcome: Outcome, recipients: int) -> tuple[Reply, ...]:
 
     Raises:
         ValueError: a sequence of outcomes is not as long as the list of recipients.
+        TypeError: what was said is no outcome.
     """
     if outcome is None:
         return (replies.MESSAGE_OK,) * recipients
@@ -29,7 +30,10 @@ def perRecipient(outcome: Outcome, recipients: int) -> tuple[Reply, ...]:
         return (replies.accepted(outcome),) * recipients
     if len(outcome) != recipients:
         raise ValueError(f"{len(outcome)} outcomes for {recipients} recipients")
-    return tuple(reply or replies.MESSAGE_OK for reply in outcome)
+    told = tuple(replies.MESSAGE_OK if reply is None else reply for reply in outcome)
+    if not all(isinstance(reply, Reply) for reply in told):
+        raise TypeError(f"{outcome!r} holds what is no Reply")
+    return told
 
 
 def fold(outcomes: Sequence[Reply]) -> Reply:

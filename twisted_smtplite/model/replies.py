@@ -124,6 +124,11 @@ def greeting(hostname: str) -> Reply:
     return Reply(220, None, f"{hostname} ESMTP twisted-smtplite")
 
 
+def inPlaceOfGreeting(refusal: Reply) -> Reply:
+    """The refusal of a whole session (RFC 5321 4.3.2: what can be said first is 220, 421 or 554)."""
+    return refusal if refusal.code == 421 else Reply(421 if refusal.code < 500 else 554, refusal.enhanced, refusal.text, closes=True)
+
+
 def accepted(queueId: str) -> Reply:
     """The message is safe, and known as `queueId`."""
     return Reply(250, "2.0.0", f"Message accepted as {queueId}")

@@ -106,7 +106,8 @@ class AskingLineReceiver(PatientLineReceiver):
         self._serial += 1
         pending, self._pending = self._pending, None
         if pending is not None:
-            pending.cancel()
+            # It is somebody else's code that hears of it.
+            self.call(pending.cancel)
 
     def _arrived(self, answer: object, serial: int, late: Callable[[Any], None]) -> None:
         """A Deferred has fired."""

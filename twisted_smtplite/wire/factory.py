@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLServerConnectionCreator, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from ..dialogue.dialect import Dialect
@@ -36,11 +37,13 @@ from ..model.envelope import SessionInfo
 from ..model.limits import Limits
 from ..model.networks import Networks
 from ..model.profile import Profile
-from ..model.reply import Reply
+from ..model.reply import Refused, Reply
 from .chain import Chain, ConsultedDelivery
 from .proxy import ClientAddress
 from .server import SMTPServer
 from .submission import SubmissionDelivery
+
+_log = Logger(namespace="smtplite")
 
 
 class Backend(NamedTuple):
@@ -179,9 +182,7 @@ class SMTPServerFactory(ServerFactory):
         host = getattr(addr, "host", "")
         refusal = self._refusalFor(host)
         if refusal is not None:
-            if self.observer is not None:
-                self.observer.sessionRefused(host, refusal)
-            return TurnedAway(refusal)
+            return self._turnAway(host, refusal)
         info = SessionInfo(self.newId(), self._hostname, host, getattr(addr, "port", 0), trusted=host in self._xclients, lmtp=self.profile.lmtp)
         client: object = addr
         if isinstance(client, ClientAddress):
@@ -189,10 +190,25 @@ class SMTPServerFactory(ServerFactory):
         backend = self._backend
         if backend is None:
             assert self._deliveries is not None, "there is a backend for all sessions, or a factory of them"
-            backend = self.backendFor(self._deliveries.getMessageDelivery(info))
+            try:
+                backend = self.backendFor(self._deliveries.getMessageDelivery(info))
+            except Refused as refused:
+                return self._turnAway(host, refused.reply)
+            except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the server goes on
+                _log.failure("No delivery could be made for a session with {peer}", peer=host)
+                return self._turnAway(host, replies.LOCAL_ERROR)
         session = SMTPServer(self, backend, info)
         self._count(session, host)
         return session
+
+    def _turnAway(self, host: str, refusal: Reply) -> Protocol:
+        reply = replies.inPlaceOfGreeting(refusal)
+        if self.observer is not None:
+            try:
+                self.observer.sessionRefused(host, reply)
+            except Exception:  # noqa: BLE001 - likewise
+                _log.failure("The observer failed when {peer} was turned away", peer=host)
+        return TurnedAway(reply)
 
     def _count(self, session: SMTPServer, host: str) -> None:
         self._sessions[session] = host

@@ -44,6 +44,7 @@ class PatientLineReceiver(LineReceiver):
 
     Attributes:
         MAX_LENGTH: octets of the longest line without its CRLF.
+        CHUNK: octets of raw data that are handed out at a time.
         TURN: how many lines are taken in one turn of the reactor, so that a peer who sends many does not keep the others waiting.
         output: what will be written at the end of this read.
     """
@@ -52,6 +53,7 @@ class PatientLineReceiver(LineReceiver):
 
     delimiter = b"\r\n"
     transport: ITransport
+    CHUNK = 65_536
     TURN = 256
 
     def __init__(self) -> None:
@@ -114,13 +116,15 @@ class PatientLineReceiver(LineReceiver):
                         self._holds |= _TURN
                         self.soon(self._nextTurn)
                 else:
-                    self.rawDataReceived(data[offset:] if offset else data)
-                    # What setLineMode gave back.
+                    end = offset + self.CHUNK
+                    self._unread = data[end:] + self._unread
+                    self.rawDataReceived(data[offset:end])
+                    # What is still to be handed out, and before it what setLineMode gave back.
                     data, self._unread, offset = self._unread, b"", 0
         finally:
             self._parsing = False
         if not self._holds & _CLOSING:
-            self._unread = data[offset:] if offset else data
+            self._unread = (data[offset:] if offset else data) + self._unread
         self.flush()
         action, self._action = self._action, None
         if action is not None:

@@ -97,7 +97,7 @@ class SMTPServer(AskingLineReceiver):
         # Until its first octet is there, see rawDataReceived.
         self.setRawMode()
         if self._observer is not None:
-            self._observer.sessionStarted(self.info)
+            self.call(self._observer.sessionStarted, self.info)
         if ISSLTransport.providedBy(self.transport):
             self._patience.expectHandshake()
         else:
@@ -126,12 +126,12 @@ class SMTPServer(AskingLineReceiver):
             self.awaitAnswer(self.factory.chain.ask("connect", self.info), self._admitted)
 
     def _admitted(self, refusal: Reply | None) -> None:
-        """The policies have looked at the connection. RFC 5321 4.3.2: the greeting is 220, 421 or 554."""
+        """The policies have looked at the connection."""
         if refusal is None:
             self.output.append(self.factory.greeting.wire)
             self.flush()
         else:
-            self._say(Reply(421 if refusal.code < 500 else 554, refusal.enhanced, refusal.text, closes=True))
+            self._say(replies.inPlaceOfGreeting(refusal))
 
     def cameEarly(self) -> None:
         """Input came that has to wait: where nothing has been read yet, for the greeting."""
@@ -148,9 +148,10 @@ class SMTPServer(AskingLineReceiver):
         self.forget()
         self._abort(reason.value if isinstance(reason.value, Exception) else ConnectionLost())
         self._logOut()
-        self.factory.sessionOver(self)
+        # Told first: who waits for the last session to be over may be about to close the log.
         if self._observer is not None:
-            self._observer.sessionEnded(self.info, self._cause, self._accepted)
+            self.call(self._observer.sessionEnded, self.info, self._cause, self._accepted)
+        self.factory.sessionOver(self)
 
     def drain(self) -> None:
         """The server stops: ends the session with 421, now or once the message in flight is answered (RFC 5321 3.8)."""
@@ -234,13 +235,16 @@ class SMTPServer(AskingLineReceiver):
         """Gives the reply to a command, and does what follows from the command itself."""
         session = self._session
         if reply.code >= 400 and self._observer is not None and session.verb in ("MAIL", "RCPT", "DATA", "BDAT", "AUTH"):
-            self._observer.commandRefused(self.info, session.verb, self._subject, reply)
+            self.call(self._observer.commandRefused, self.info, session.verb, self._subject, reply)
         self._subject = None
-        if self._message is not None and session.envelope is None:
+        given = self._message is not None and session.envelope is None
+        if given:
             # RSET, EHLO: a message of which chunks were taken already.
             self._abort(ConnectionAborted())
         self.MAX_LENGTH = session.lineLength
         self._say(reply)
+        if given:
+            self._endIfDraining()
 
     def _take(self, step: Step) -> None:
         """Takes a step: asks the delivery what the rules leave open. Most answers are plain: they take the short way, through no Deferred."""
@@ -410,7 +414,8 @@ class SMTPServer(AskingLineReceiver):
             self._refusal = chunk.refusal
         elif first:
             self._open(cast(IMessage, message), binary=chunk.envelope is not None and chunk.envelope.body == "BINARYMIME")
-        last = chunk.last and chunk.refusal is None
+        # RFC 2033 4.3: a message that nobody takes ends with its last chunk too, with a reply for each recipient.
+        last = chunk.last and (first or chunk.refusal is None)
         reader = ChunkReader(self._text, chunk.size, last=last)
         self._patience.expectMoreText()
         self._read(reader, last=last)
@@ -504,6 +509,7 @@ class SMTPServer(AskingLineReceiver):
         reply = replies.CHUNK_OK if refusal is None else self._session.chunkRefused(refusal)
         if reply is not None:
             self._hear(reply)
+        self._endIfDraining()
 
     def _endOfMessage(self) -> None:
         """All of the message is here: asks for its outcome, unless it was refused on the way."""
@@ -528,7 +534,7 @@ class SMTPServer(AskingLineReceiver):
         if reply.positive:
             self._accepted += 1
         if self._observer is not None:
-            self._observer.messageFinished(self.info, envelope, self._text.size, reply, outcomes)
+            self.call(self._observer.messageFinished, self.info, envelope, self._text.size, reply, outcomes)
         for line in said:
             self._say(line)
         self._endIfDraining()
@@ -543,7 +549,7 @@ class SMTPServer(AskingLineReceiver):
         """Lets go of the message, if there is one that was not completed."""
         message, self._message = self._message, None
         if message is not None:
-            self.call(message.connectionLost, reason)
+            self.call(_throwAway, message, reason)
 
 
 def _cause(reply: Reply) -> str:
@@ -557,7 +563,7 @@ def _logOutLate(verdict: object) -> None:
         verdict.logout()
 
 
-def _throwAway(message: object) -> None:
-    """A message that was started too late: nobody will send it."""
+def _throwAway(message: object, reason: Exception | None = None) -> None:
+    """A message that will not be completed; without a reason, because it was started too late: nobody will send it."""
     if message is not None and not isinstance(message, Reply):
-        cast(IMessage, message).connectionLost(ConnectionLost())
+        cast(IMessage, message).connectionLost(reason or ConnectionLost())
