@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import ssl
-import stat
 from collections.abc import Callable, Generator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -26,7 +24,6 @@ from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from twisted_smtplite.app.certificates import Certificates, ClientCertificates, Source, makeContexts, namesOf, sourcesIn
-from twisted_smtplite.app.selfsigned import selfSigned, stateDirectory
 from twisted_smtplite.app.service import SMTPService
 from twisted_smtplite.delivery.memory import MemoryDelivery
 from twisted_smtplite.wire.factory import SMTPServerFactory
@@ -311,6 +308,26 @@ def test_a_broken_file_is_logged_once_and_the_old_certificate_stays_until_it_is_
     certificates.stopService()
 
 
+def test_a_directory_that_may_not_be_read_is_named_and_later_leaves_things_as_they_are(
+    tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "d" / "a.pem", issue("a.test"))
+    certificates = certificatesOf(tmp_path / "d", clock=clock)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # Not by its mode, which means nothing to the superuser.
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with capturedLogs() as events:
+        certificates.look()
+        certificates.look()
+    assert [event["cause"] for event in events] == [f"{tmp_path}/d: Permission denied"]
+    assert inUse(certificates) == ["a.test"]
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/d: Permission denied$"):
+        certificatesOf(tmp_path / "d")
+
+
 def test_sighup_reads_the_files_at_once_even_if_they_look_the_same(tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     handlers: dict[int, Any] = {signal.SIGHUP: signal.SIG_DFL}
 
@@ -362,75 +379,3 @@ async def test_a_session_goes_on_with_the_certificate_it_began_with(serve: Serve
     certificates.look()
     assert (await deferToThread(goOn, inside)).startswith(b"250 ")
     assert await deferToThread(shown, port, "a.test") == ["b.test"]
-
-
-# -- Self-signed.
-
-
-def test_a_certificate_of_ones_own_is_made_once_for_this_host_and_loopback(tmp_path: Path) -> None:
-    first = selfSigned(tmp_path / "state" / "smtplite", "mx.test")
-    whole, public = first
-    content = whole.read_bytes()
-    assert stat.S_IMODE(whole.stat().st_mode) == 0o600
-    assert b"PRIVATE KEY" not in public.read_bytes()
-    certificate = x509.load_pem_x509_certificate(public.read_bytes())
-    assert namesOf(certificate) == ["mx.test", "localhost"]
-    addresses = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.IPAddress)
-    assert [str(address) for address in addresses] == ["127.0.0.1", "::1"]
-    public.unlink()
-    assert selfSigned(tmp_path / "state" / "smtplite", "mx.test") == first
-    assert whole.read_bytes() == content
-    assert public.exists()
-    assert sorted(path.name for path in whole.parent.iterdir()) == ["self-signed.crt", "self-signed.pem"]
-
-
-@pytest.mark.parametrize("reason", ["another name", "too old", "torn", "somebody else's"])
-def test_it_is_made_anew_where_it_would_not_do(reason: str, tmp_path: Path) -> None:
-    then = datetime.now(timezone.utc) - timedelta(days=340 if reason == "too old" else 1)
-    whole, public = selfSigned(tmp_path, "mx.test", then)
-    before = whole.read_bytes()
-    if reason == "torn":
-        whole.write_bytes(before[:100])
-    elif reason == "somebody else's":
-        whole.write_bytes(issue("a.test").cert_chain_pems[0].bytes())
-    selfSigned(tmp_path, "other.test" if reason == "another name" else "mx.test")
-    assert whole.read_bytes() != before
-    assert public.read_bytes() in whole.read_bytes()
-
-
-def test_the_host_names_itself_where_nobody_does(tmp_path: Path) -> None:
-    _, public = selfSigned(tmp_path, "")
-    assert namesOf(x509.load_pem_x509_certificate(public.read_bytes())) == [*dict.fromkeys([socket.gethostname().lower(), "localhost"])]
-    _, public = selfSigned(tmp_path / "literal", "[192.0.2.1]")
-    assert namesOf(x509.load_pem_x509_certificate(public.read_bytes())) == ["localhost"]
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"STATE_DIRECTORY": "/var/lib/mail:/var/lib/other"}, "/var/lib/mail"),
-        ({"XDG_STATE_HOME": "/home/ann/state"}, "/home/ann/state/smtplite"),
-        ({"HOME": "/home/ann"}, "/home/ann/.local/state/smtplite"),
-    ],
-)
-def test_it_is_kept_where_state_belongs(environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert str(stateDirectory()) == expected
-
-
-@pytest_twisted.ensureDeferred
-async def test_clients_that_verify_strictly_take_it_once_they_trust_it(serve: Serve, tmp_path: Path) -> None:
-    whole, public = selfSigned(tmp_path, "mx.test")
-    port = serve(certificatesOf(whole))
-    context = ssl.create_default_context(cafile=os.fspath(public))
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-
-    def play(name: str) -> bytes:
-        with context.wrap_socket(socket.create_connection(("127.0.0.1", port), 10), server_hostname=name) as inside:
-            return inside.recv(4)
-
-    for name in ("mx.test", "localhost", "127.0.0.1"):
-        assert await deferToThread(play, name) == b"220 "
