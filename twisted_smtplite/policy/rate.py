@@ -145,7 +145,7 @@ def network(host: str, ipv4: int, ipv6: int) -> str | None:
 
 
 def byAddress(session: SessionInfo) -> str | None:
-    """Each IPv4 address counts for itself, and each IPv6 /64, which is what one host has at least (RFC 4291 2.5.1)."""
+    """Each IPv4 address counts for itself, and each IPv6 /64, which is the least that a site has."""
     return network(session.peerHost, 32, 64)
 
 
