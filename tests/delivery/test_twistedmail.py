@@ -239,6 +239,25 @@ async def test_lines_do_not_depend_on_how_chunks_are_cut(size: int) -> None:
     assert old.messages[0].lines == [b"A: b", b"", b"", b"longer line\xff", b"bare\rcr"]
 
 
+@pytest.mark.parametrize("size", [1, 2, 100])
+@pytest_twisted.ensureDeferred
+async def test_a_last_line_without_its_end_is_a_line(size: int) -> None:
+    # As the last chunk of BDAT may have it (RFC 3030 2).
+    content = b"A: b\r\n\r\none\n\n\r\ntwo\r"
+    old = OldDelivery(header=None)
+    assert codes(await sent(old, *(content[start : start + size] for start in range(0, len(content), size)))) == [None]
+    assert old.messages[0].lines == [b"A: b", b"", b"one\n\n", b"two\r"]
+    assert (old.messages[0].ended, old.messages[0].lost) == (1, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_last_line_without_its_end_can_be_refused() -> None:
+    old = OldDelivery(header=None, line=Broken())
+    with pytest.raises(Broken):
+        await sent(old, b"one")
+    assert (old.messages[0].ended, old.messages[0].lost) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("content", "lines"),
     [(b"no header\r\nx: y\r\n", [b"", b"no header", b"x: y"]), (b"\r\nbody\r\n", [b"", b"body"]), (b"A: b\r\nbody\r\n", [b"A: b", b"body"])],

@@ -169,8 +169,10 @@ class _Message:
 
     def dataReceived(self, chunk: bytes) -> None:
         """Gives all the lines that are complete to all."""
+        # Binary text (RFC 3030 3) may go on for long without a CRLF: it is not put together until one comes.
+        complete = b"\r\n" in chunk or (chunk.startswith(b"\n") and self._pieces and self._pieces[-1].endswith(b"\r"))
         self._pieces.append(chunk)
-        if b"\n" not in chunk:
+        if not complete:
             return
         *lines, rest = b"".join(self._pieces).split(b"\r\n")
         self._pieces = [rest]
@@ -191,6 +193,15 @@ class _Message:
 
     def eomReceived(self) -> Deferred[Outcome]:
         """Ends the old messages, all at once, and fires with each recipient's outcome."""
+        # Only text behind DATA always ends in a CRLF: the last chunk of BDAT need not.
+        rest = b"".join(self._pieces)
+        if rest:
+            try:
+                with _refusals():
+                    self._lineReceived(rest)
+            except Exception as error:
+                self.connectionLost(error)
+                raise
         ends = [maybeDeferred(message.eomReceived) for message in self.old]
         return DeferredList(ends, consumeErrors=True).addCallback(lambda results: [_outcome(*result) for result in results])
 
