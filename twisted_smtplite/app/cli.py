@@ -16,6 +16,7 @@ from twisted.python import usage
 from .export import export
 from .log import FORMS, LogStream
 from .options import Options, fail
+from .passwd import passwd
 from .tap import buildService
 from .worker import carryOut, hearOrder, installReactor
 
@@ -73,7 +74,7 @@ def work() -> None:
     carryOut(order, reactor)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"serve": serve, "export": export}
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"serve": serve, "export": export, "passwd": passwd}
 """The commands by name; each takes the arguments behind it."""
 
 

@@ -29,7 +29,8 @@ from ..model.limits import BareLineEnds, Limits
 from ..model.networks import Networks
 from ..plugins import listing
 from ..policy.registry import allPolicies
-from . import ports, tlsoptions
+from . import authoptions, ports, tlsoptions
+from .authoptions import AuthOptions
 from .log import FORMS
 from .ports import DEFAULT_INTERFACE, DEFAULT_PORT
 from .quantity import countText, parseCount, parseSize, parseTime, sizeText, timeText
@@ -108,6 +109,7 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
         ),
     ),
     ("TLS", tlsoptions.ROWS),
+    ("Users", authoptions.ROWS),
     (
         "What is accepted",
         (
@@ -141,10 +143,10 @@ GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
 
 
 # Options whose value goes to a method of their own: they may be repeated.
-_REPEATED = {"trusted-proxy", "xclient", "delivery", "policy", "offer", *ports.ENDPOINTS, *tlsoptions.REPEATED}
+_REPEATED = {"trusted-proxy", "xclient", "delivery", "policy", "offer", *ports.ENDPOINTS, *tlsoptions.REPEATED, *authoptions.REPEATED}
 
 
-class Options(TLSOptions):
+class Options(TLSOptions, AuthOptions):
     """Parses the options of ``twistd smtplite``, ``twist smtplite`` and ``smtplite``.
 
     Attributes:
@@ -163,7 +165,7 @@ class Options(TLSOptions):
     ]
     optFlags: ClassVar[list[tuple[object, ...]]] = [
         ("verbose", "v", ""),
-        *((name, None, "") for name in ("lenient-paths", "submission", *tlsoptions.FLAGS)),
+        *((name, None, "") for name in ("lenient-paths", "submission", *tlsoptions.FLAGS, *authoptions.FLAGS)),
     ]
 
     def __init__(self) -> None:
@@ -262,6 +264,7 @@ class Options(TLSOptions):
         """Checks the values and makes `limits`."""
         self._checkPorts()
         self.checkTLS()
+        self.checkAuth()
         self["hostname"] = "" if self["hostname"] is None else self._value("hostname", _parseHostname)
         self["workers"] = None if self["workers"] is None else self._value("workers", _parseWorkers)
         self["worker-timeout"] = 60.0 if self["worker-timeout"] is None else self._value("worker-timeout", parseTime)

@@ -26,12 +26,15 @@ from twisted.python.logfile import LogFile
 from twisted.python.util import runAsEffectiveUser
 
 from .. import __version__
+from ..auth.authenticator import Authenticator
 from ..delivery.fanout import FanoutDelivery
 from ..delivery.registry import makeDelivery, whyOneProcess
+from ..model.profile import Profile
 from ..policy.registry import makePolicy
-from ..wire.factory import SMTPServerFactory
+from ..wire.factory import SMTPServerFactory, nobodyIsKnown
 from ..wire.proxy import ProxiedEndpoint
 from ..wire.tls import implicitTLS
+from .authoptions import makeAuthenticator, withUsers
 from .certificates import Certificates
 from .log import FORMS, EventLines, Form, LogStream
 from .log import LogFile as AnyLogFile
@@ -162,6 +165,7 @@ def buildServer(options: Options, reactor: IReactorCore, lines: EventLines, inhe
         delivery = deliveries[0] if len(deliveries) == 1 else FanoutDelivery(deliveries)
         policies = [_makePolicy(text, options, reactor) for text in options.policies]
         certificates = _makeCertificates(options, reactor)
+        authenticator = _makeAuthenticator(options, reactor)
         observer = MessageLog(lines)
 
         def speak(kind: Kind) -> SMTPServerFactory | WireTrace:
@@ -171,8 +175,9 @@ def buildServer(options: Options, reactor: IReactorCore, lines: EventLines, inhe
                 hostname=options["hostname"],
                 limits=options.limits,
                 observer=observer,
-                profile=profileOf(kind, options),
+                profile=_profile(kind, options, authenticator),
                 tls=certificates,
+                authenticate=authenticator or nobodyIsKnown,
                 offer=options.offers,
                 xclients=options.xclients,
                 policies=policies,
@@ -215,6 +220,21 @@ def _makePolicy(text: str, options: Options, reactor: IReactorCore) -> object:
 def _makeCertificates(options: Options, reactor: IReactorCore) -> Certificates | None:
     try:
         return makeCertificates(options, reactor)
+    except ValueError as error:
+        fail(str(error))
+
+
+def _makeAuthenticator(options: Options, reactor: IReactorCore) -> Authenticator | None:
+    try:
+        # As the user of the server: it reads a password file again when that changes.
+        return _asServer(options, lambda: makeAuthenticator(options, options.limits, reactor)) if options.checkers else None
+    except ValueError as error:
+        fail(str(error))
+
+
+def _profile(kind: Kind, options: Options, authenticator: Authenticator | None) -> Profile:
+    try:
+        return withUsers(profileOf(kind, options), options, authenticator, tls=options.offersTLS)
     except ValueError as error:
         fail(str(error))
 
