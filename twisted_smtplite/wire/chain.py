@@ -240,6 +240,7 @@ class _Reading:
             self._reader.connectionLost(reason)
 
 
+@implementer(IMessage)
 class ConsultedMessage(PassingMessage):
     """A message that policies read along, and may refuse at its end, before the delivery hears of the end."""
 

@@ -13,7 +13,6 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from ..interfaces import IMessage
 from ..model.reply import Refused, Reply
@@ -28,22 +27,13 @@ def later(answer: Any) -> Any:
     return Deferred.fromCoroutine(answer) if isinstance(answer, CoroutineType) else answer
 
 
-@implementer(IMessage)
 class PassingMessage:
-    """Passes everything on."""
+    """What an `IMessage` that stands before another one is made of."""
 
     __slots__ = ("_message",)
 
     def __init__(self, message: IMessage) -> None:
         self._message = message
-
-    def dataReceived(self, chunk: bytes) -> Any:
-        """Hands the chunk on."""
-        return self.give(chunk)
-
-    def eomReceived(self) -> Any:
-        """Says that this is all."""
-        return self.complete()
 
     def connectionLost(self, reason: Exception) -> None:
         """Says that there is no more."""

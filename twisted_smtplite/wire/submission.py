@@ -50,6 +50,7 @@ def _completed(message: Any, session: SessionInfo, envelope: Envelope) -> Any:
     return SubmittedMessage(message, Completion(lambda: missingFields(session, envelope)))
 
 
+@implementer(IMessage)
 class SubmittedMessage(PassingMessage):
     """A message that gets what it lacks."""
 
