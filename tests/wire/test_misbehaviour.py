@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from actors import RecordedMessage, StrictTransport
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from zope.interface import implementer
@@ -307,3 +308,24 @@ def test_a_server_that_stops_does_not_wait_for_a_message_whose_chunk_was_refused
     server.delivery.take = broken
     client.send(b"abc")
     assert codes(client)[-2:] == [b"451", b"421"]
+
+
+# TLS.
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class BrokenCreator:
+    """Has no certificate after all."""
+
+    serverConnectionForTLS = staticmethod(broken)
+
+
+def test_where_TLS_cannot_begin_the_session_ends_and_is_not_kept_in_the_accounts() -> None:
+    server = Server(tls=BrokenCreator())
+    client = server.connect()
+    # What the reactor does with whatever comes out of dataReceived: it logs it, and ends the connection.
+    with pytest.raises(RuntimeError, match="broken"):
+        client.send(b"EHLO client.test\r\nSTARTTLS\r\n")
+    client.hangUp()
+    assert server.factory.sessions == 0
+    assert not server.clock.getDelayedCalls()

@@ -52,8 +52,9 @@ def startTLS(protocol: PatientLineReceiver, creator: IOpenSSLServerConnectionCre
     raw = inner.transport
     layer = TLSMemoryBIOProtocol(implicitTLS(Factory.forProtocol(Protocol), creator, reactor), inner, False)
     raw.unregisterProducer()
-    raw.protocol = layer
+    # The creator may fail here: then the connection is still the session's, which is to hear of its end.
     layer.makeConnection(raw)
+    raw.protocol = layer
     inner.transport = layer
     layer.registerProducer(protocol, True)
 
