@@ -7,6 +7,9 @@ from dataclasses import replace
 from inspect import isawaitable
 from typing import Any
 
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
 from twisted_smtplite.interfaces import IMessage, IMessageDelivery
 from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.envelope import Envelope, Recipient, SessionInfo
@@ -54,3 +57,15 @@ async def deliver(
     for chunk in [content] if isinstance(content, bytes) else content:
         await settle(message.dataReceived(chunk))
     return await settle(message.eomReceived())
+
+
+async def quiet(delivery: Any) -> None:
+    """Fires when the threads have done all that was asked of them, and what follows from it."""
+    team = delivery._threads()._team
+    idle = 0
+    while idle < 3:
+        turn: Deferred[None] = Deferred()
+        reactor.callLater(0, turn.callback, None)
+        await turn
+        load = team.statistics()
+        idle = 0 if load.busyWorkerCount or load.backloggedWorkCount else idle + 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from driving import anEnvelope, begin, settle
+from driving import anEnvelope, begin, quiet, settle
 from storeprobes import STORES, Store, signed, visibleNames
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -113,12 +113,6 @@ async def deliverLot(delivery: Any, mark: str) -> dict[str, int | None]:
     names = [f"{mark}-{kind}" for kind in LOT]
     codes = await gatherResults([Deferred.fromCoroutine(deliverOne(delivery, name, size)) for name, size in zip(names, LOT.values(), strict=True)])
     return dict(zip(names, codes, strict=True))
-
-
-async def quiet(delivery: Any) -> None:
-    """Fires when what was refused has been taken away."""
-    for _ in range(8):
-        await delivery.inThread(lambda: None)
 
 
 @everyStore

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from driving import CONTENT, anEnvelope, begin, deliver, settle
+from driving import CONTENT, anEnvelope, begin, deliver, quiet, settle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
@@ -267,18 +267,6 @@ async def refusalOf(delivery: MaildirDelivery, content: list[bytes], envelope: E
         return refusal.reply
     (outcome,) = await message.eomReceived()
     return outcome
-
-
-async def quiet(delivery: MaildirDelivery) -> None:
-    """Fires when the threads have done all that was asked of them, and what follows from it."""
-    team = delivery._threads()._team
-    idle = 0
-    while idle < 3:
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0, turn.callback, None)
-        await turn
-        load = team.statistics()
-        idle = 0 if load.busyWorkerCount or load.backloggedWorkCount else idle + 1
 
 
 @pytest_twisted.ensureDeferred

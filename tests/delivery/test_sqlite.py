@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from driving import CONTENT, anEnvelope, aSession, begin, deliver, settle
+from driving import CONTENT, anEnvelope, aSession, begin, deliver, quiet, settle
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import capturedLogs
@@ -64,16 +64,6 @@ def contents(path: Path) -> list[bytes]:
 async def send(message: IMessage, chunks: list[bytes]) -> None:
     for chunk in chunks:
         await settle(message.dataReceived(chunk))
-
-
-async def quiet(delivery: SQLiteDelivery) -> None:
-    """Fires when the threads have nothing to do any more."""
-    for _ in range(3):
-        await delivery.inThread(lambda: None)
-        await delivery.inThread(lambda: None)
-        pause: Deferred[None] = Deferred()
-        reactor.callLater(0.01, pause.callback, None)
-        await pause
 
 
 # ---- What is stored.
