@@ -6,29 +6,16 @@ import json
 import os
 import re
 import signal
-import smtplib
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
+from programs import BIN, STATUS, WAYS, Server, messages, starting
 
 from twisted_smtplite.app.cli import COMMANDS, main
 
-T = TypeVar("T")
-BIN = Path(sys.executable).parent
-WAYS: dict[str, list[str]] = {
-    "twistd": [str(BIN / "twistd"), "-n", "smtplite"],
-    "twist": [str(BIN / "twist"), "--log-format=text", "smtplite"],
-    "smtplite": [str(BIN / "smtplite")],
-    "python -m": [sys.executable, "-m", "twisted_smtplite", "serve"],
-}
-# twistd and twist end by the signal that they got, as a shell expects; smtplite counts a clean stop as success, as a supervisor does.
-STATUS = {"twistd": -signal.SIGTERM, "twist": -signal.SIGTERM, "smtplite": 0, "python -m": 0}
 everyWay = pytest.mark.parametrize("way", WAYS)
 MESSAGE = re.compile(
     r"(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[smtplite\] message id=[0-9A-F]+ session=[0-9A-F]+ peer=127\.0\.0\.1:\d+ helo=client\.test"
@@ -36,55 +23,10 @@ MESSAGE = re.compile(
 )
 
 
-class Server:
-    """A server as a process, in a directory of its own."""
-
-    def __init__(self, directory: Path, command: list[str], log: str = "output") -> None:
-        self.directory = directory
-        self._log = directory / log
-        with (directory / "output").open("wb") as output:
-            self.process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT)
-
-    def log(self) -> str:
-        return self._log.read_text() if self._log.exists() else ""
-
-    def port(self) -> int:
-        return int(self.wait(lambda: re.search(r"Listening on tcp 127\.0\.0\.1:(\d+)", self.log()))[1])
-
-    def wait(self, look: Callable[[], T | None]) -> T:
-        for _ in range(400):
-            found = look()
-            if found:
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"it did not come: {self.log()}")
-
-    def send(self) -> None:
-        with smtplib.SMTP("127.0.0.1", self.port(), local_hostname="client.test", timeout=10) as client:
-            client.sendmail("a@client.test", ["b@mx.test", "c@mx.test"], b"Subject: x\r\n\r\nhello\r\n")
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Generator[Callable[..., Server], None, None]:
-    servers: list[Server] = []
-
-    def start(command: list[str], *options: str) -> Server:
-        servers.append(Server(tmp_path, [*command, *options]))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait()
-
-
-def messages(maildir: Path) -> list[bytes]:
-    return [path.read_bytes() for path in (maildir / "new").iterdir()]
+    with starting(tmp_path) as start:
+        yield start
 
 
 @everyWay

@@ -95,6 +95,9 @@ class HeldSocket:
 class _SharedUNIXPort(UNIXPort):
     """Accepts from an inherited unix socket. Its file, with its mode and its end, belongs to who opened it."""
 
+    # An adopted TCP port has this too: to shut the socket down would do so for all processes.
+    _shouldShutdown = False
+
     def connectionLost(self, reason: Failure) -> None:
         """Not UNIXPort's: that removes the file, and nobody could connect any more."""
         Port.connectionLost(self, reason)

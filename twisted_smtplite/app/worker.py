@@ -114,8 +114,7 @@ def _serve(order: Order, options: Options, reactor: Any) -> None:
     service.startService()
     commands = Commands(service, reactor, options.limits.drainTime)
     reactor.addReader(commands)
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.addSystemEventTrigger("before", "shutdown", commands.ends)
+    reactor.addSystemEventTrigger("before", "shutdown", commands.end)
     os.set_blocking(PULSE, False)
     reactor.callWhenRunning(_pulse, READY)
     beat = LoopingCall(_pulse, ALIVE)
@@ -160,10 +159,14 @@ class Commands:
         self._patience = patience
         self._ending = False
 
-    def ends(self) -> None:
-        """The reactor is about to stop. Whoever wants it again has only to wait: the supervisor kills what takes too long."""
+    def end(self) -> Deferred[None]:
+        """The reactor is about to stop: stops the service. Fires when it may.
+
+        Whoever wants the end again has only to wait: the supervisor kills what takes too long.
+        """
         self._ending = True
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return self._service.stopService().addBoth(lambda _: self._reactor.removeReader(self))
 
     def fileno(self) -> int:
         """Standard input."""
@@ -174,30 +177,31 @@ class Commands:
         return "supervisor"
 
     def doRead(self) -> None:
-        """Something was said, or the supervisor is gone: nobody would replace this worker, or end it."""
+        """The supervisor said something."""
         heard = os.read(0, 4096)
-        if not heard and self._ending:
-            # Nobody is left who would end this worker if it took too long. What it accepted is safe.
-            os._exit(1)
         if not heard:
             self._reactor.removeReader(self)
-            _log.critical("The supervisor is gone: this worker ends")
-            self._end()
+            self._alone()
         elif RETIRE in heard:
             _log.info("Accepts no more connections: another worker has taken over")
             ensureDeferred(self._retire())
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor gives up standard input."""
+        """Some reactors tell the end of standard input so, others by a read of nothing."""
+        self._alone()
+
+    def _alone(self) -> None:
+        """The supervisor is gone: nobody would replace this worker."""
+        if self._ending:
+            # Nor would anybody end it if that took too long. What it accepted is safe.
+            os._exit(1)
+        self._reactor.stop()
 
     async def _retire(self) -> None:
         self._service.stopListening()
         deadline = self._reactor.seconds() + self._patience
         while self._service.sessions and self._reactor.seconds() < deadline and not self._ending:
             await _pause(self._reactor)
-        self._end()
-
-    def _end(self) -> None:
         if not self._ending:
             self._reactor.stop()
 
