@@ -126,6 +126,14 @@ async def test_messages_that_end_together_are_one_transaction(make: Any, path: P
     assert lots == [128, 128, 44]
 
 
+@pytest_twisted.ensureDeferred
+async def test_several_may_store_in_one_database(make: Any, path: Path) -> None:
+    both = [make(), make()]
+    for _ in range(5):
+        assert await gatherResults([Deferred.fromCoroutine(deliver(delivery)) for delivery in both * 3]) == ["E1"] * 6
+    assert contents(path) == [CONTENT] * 30
+
+
 # ---- Faults.
 
 
