@@ -263,8 +263,6 @@ class SMTPServer(AskingLineReceiver):
                 self._takeChunk(step)
                 return
             elif isinstance(step, ChangeClient):
-                # Whoever had logged in is not the client any more.
-                self._logOut()
                 self._changeClient(step.host)
                 return
             elif isinstance(step, StartTLS):
