@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..model import replies
 from ..model.reply import Reply
+from .grammar import parseHeloName
 from .parameters import decodeXtext
 from .steps import ChangeClient, Step
 
@@ -36,7 +37,9 @@ def xclient(session: Session, argument: str) -> Reply | Step:
     if not session.info.trusted:
         return replies.NOT_TRUSTED
     told = parseAttributes(argument, XCLIENT)
-    if told is None:
+    limits = session.dialect.limits
+    # Names go into the trace header, so they must be names.
+    if told is None or any(told.get(name) and parseHeloName(told[name], limits) != told[name] for name in ("NAME", "HELO")):
         return replies.XCLIENT_SYNTAX
     host = told.get("ADDR", session.info.peerHost)
     return ChangeClient(host, told)
