@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from twisted_smtplite.model.limits import Limits
 from twisted_smtplite.model.profile import Profile
+from twisted_smtplite.wire.factory import FunctionAuthenticator
 
 # -- The ways in.
 
@@ -56,6 +57,27 @@ async def test_after_starttls_the_session_begins_anew_and_mail_goes_through(serv
     assert session.tlsCipher.startswith("TLS_")
     assert session.certificate is None
     assert server.observer.causes == ["quit"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_has_authenticated_in_clear_is_nobody_inside(serve: Serve) -> None:
+    server = serve(profile=Profile(plaintextAuth=True, requireAuth=True, mechanisms=("PLAIN",)))
+    server.factory.authenticator = FunctionAuthenticator(lambda session, check: check.user)
+
+    def play(port: int) -> None:
+        with Client(port) as client:
+            upToTLS(client)
+            assert client.say(b"AUTH PLAIN AGFubgB4\r\n").startswith(b"235 ")
+            assert client.say(b"STARTTLS\r\n").startswith(b"220 ")
+            client.handshake()
+            # RFC 3207 4.2: AUTH is forgotten too, and may be said again.
+            assert b"250-AUTH PLAIN\r\n" in client.say(b"EHLO inside.test\r\n")
+            assert client.say(b"MAIL FROM:<ann@client.test>\r\n").startswith(b"530 5.7.0 ")
+            assert client.say(b"AUTH PLAIN AGFubgB4\r\n").startswith(b"235 ")
+            assert client.say(b"MAIL FROM:<ann@client.test>\r\n").startswith(b"250 ")
+            assert client.say(b"QUIT\r\n").startswith(b"221 ")
+
+    await server.talk(play)
 
 
 @pytest_twisted.ensureDeferred
