@@ -19,6 +19,7 @@ from twisted_smtplite.model.limits import Limits
 from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.model.reply import Refused, Reply
 from twisted_smtplite.wire.factory import SMTPServerFactory
+from twisted_smtplite.wire.tls import implicitTLS
 
 RCPT = b"EHLO client.test\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\n"
 MESSAGE = RCPT + b"DATA\r\nSubject: x\r\n\r\ny\r\n.\r\n"
@@ -329,3 +330,13 @@ def test_where_TLS_cannot_begin_the_session_ends_and_is_not_kept_in_the_accounts
     client.hangUp()
     assert server.factory.sessions == 0
     assert not server.clock.getDelayedCalls()
+
+
+def test_where_TLS_cannot_begin_with_the_connection_there_is_no_session() -> None:
+    server = Server()
+    listener = implicitTLS(server.factory, BrokenCreator(), server.clock)
+    transport = StrictTransport()
+    protocol = listener.buildProtocol(transport.getPeer())
+    with pytest.raises(RuntimeError, match="broken"):
+        protocol.makeConnection(transport)
+    assert server.factory.sessions == 0

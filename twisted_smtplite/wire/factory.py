@@ -197,9 +197,7 @@ class SMTPServerFactory(ServerFactory):
             except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the server goes on
                 _log.failure("No delivery could be made for a session with {peer}", peer=host)
                 return self._turnAway(host, replies.LOCAL_ERROR)
-        session = SMTPServer(self, backend, info)
-        self._count(session, host)
-        return session
+        return SMTPServer(self, backend, info)
 
     def _turnAway(self, host: str, refusal: Reply) -> Protocol:
         reply = replies.inPlaceOfGreeting(refusal)
@@ -231,6 +229,10 @@ class SMTPServerFactory(ServerFactory):
         self._uncount(session)
         self._count(session, host)
         return None
+
+    def sessionBegins(self, session: SMTPServer) -> None:
+        """Called by a session that has got its connection: one that never gets any, since TLS could not begin, is not counted."""
+        self._count(session, session.info.peerHost)
 
     def sessionOver(self, session: SMTPServer) -> None:
         """Called by a session whose connection is gone."""

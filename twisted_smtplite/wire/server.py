@@ -1,12 +1,12 @@
 """The server's protocol: puts the dialogue's rules on a connection and asks the delivery what the rules cannot decide.
 
-Knows modes (line, text), order, time, TLS and the message on its way in. Must not know a backend, a file or a policy's reasons. Replies leave in
-command order because nothing is parsed while a question is open; a plain answer goes through without a Deferred.
+Knows commands, order, time, TLS and logins; a message on its way in is the business of `reception`. Must not know a backend, a file or a policy's
+reasons. Replies leave in command order because nothing is parsed while a question is open; a plain answer goes through without a Deferred.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -15,8 +15,6 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..dialogue.body import ChunkReader, DotReader, Text, Waste
-from ..dialogue.outcome import fold, perRecipient
 from ..dialogue.sasl import Check, Conclusion, Login, StoredKeys
 from ..dialogue.session import Session
 from ..dialogue.steps import (
@@ -32,13 +30,11 @@ from ..dialogue.steps import (
     Step,
     TakeChunk,
 )
-from ..interfaces import IMessage
 from ..model import replies
 from ..model.envelope import SessionInfo
-from ..model.limits import Limits
 from ..model.reply import Refused, Reply
-from .asking import AskingLineReceiver
 from .patience import Patience
+from .reception import MessageReceiver
 from .sending import send
 from .tls import failureText, noteFacts, startTLS
 
@@ -48,52 +44,36 @@ if TYPE_CHECKING:
     from .factory import Backend, SMTPServerFactory
 
 
-# Stands where no message has begun.
-_NO_TEXT = Text(Limits())
-
-
 @implementer(IHandshakeListener)
-class SMTPServer(AskingLineReceiver):
+class SMTPServer(MessageReceiver):
     """One SMTP session (RFC 5321). Made by `SMTPServerFactory.buildProtocol`.
 
     Attributes:
         info: what is known of the session.
     """
 
-    __slots__ = (
-        "MAX_LENGTH", "_accepted", "_backend", "_cause", "_chunk", "_complete", "_draining", "_home", "_last", "_login", "_message", "_observer",
-        "_patience", "_reader", "_refusal", "_session", "_subject", "_text", "factory", "info",
-    )  # fmt: skip
+    __slots__ = ("MAX_LENGTH", "_accepted", "_cause", "_draining", "_home", "_login", "_observer", "_subject", "factory")
 
     def __init__(self, factory: SMTPServerFactory, backend: Backend, info: SessionInfo) -> None:
-        super().__init__()
+        session = Session(info, backend.dialect, factory.newId)
+        super().__init__(info, backend, session, Patience(factory.reactor, factory.limits, self._runOut), factory.limits)
         self.factory = factory
-        self.info = info
         self.MAX_LENGTH = backend.dialect.lineLength
-        self._home = self._backend = backend
+        # Who serves this session while nobody has logged in, and the login.
+        self._home = backend
         self._login: Login | None = None
-        self._session = Session(info, backend.dialect, factory.newId)
-        self._patience = Patience(factory.reactor, factory.limits, self._runOut)
         self._observer = factory.observer
         self._accepted = 0
         # The address that the delivery is asked about, for the observer.
         self._subject: Address | None = None
         self._draining = False
         self._cause = "connection lost"
-        # The message on its way in: what is known of its text, who reads it, who takes it, and why nobody takes it any more. The reader reads up to
-        # the end of the text, or of a chunk, which may be the last; it is complete when that end was seen.
-        self._text = _NO_TEXT
-        self._reader: DotReader | ChunkReader | None = None
-        self._message: IMessage | None = None
-        self._refusal: Reply | None = None
-        self._chunk: TakeChunk | None = None
-        self._last = False
-        self._complete = False
 
     # The connection.
 
     def connectionMade(self) -> None:
         """Greets the client; inside TLS once the handshake is done."""
+        self.factory.sessionBegins(self)
         # Until its first octet is there, see rawDataReceived.
         self.setRawMode()
         if self._observer is not None:
@@ -131,7 +111,7 @@ class SMTPServer(AskingLineReceiver):
             self.output.append(self.factory.greeting.wire)
             self.flush()
         else:
-            self._say(replies.inPlaceOfGreeting(refusal))
+            self.say(replies.inPlaceOfGreeting(refusal))
 
     def cameEarly(self) -> None:
         """Input came that has to wait: where nothing has been read yet, for the greeting."""
@@ -146,7 +126,7 @@ class SMTPServer(AskingLineReceiver):
         super().connectionLost(reason)
         self._patience.stop()
         self.forget()
-        self._abort(reason.value if isinstance(reason.value, Exception) else ConnectionLost())
+        self.abort(reason.value if isinstance(reason.value, Exception) else ConnectionLost())
         self._logOut()
         # Told first: who waits for the last session to be over may be about to close the log.
         if self._observer is not None:
@@ -162,15 +142,6 @@ class SMTPServer(AskingLineReceiver):
     def cutOff(self) -> None:
         """Closes the connection at once, whatever is going on."""
         self.transport.abortConnection()  # type: ignore[attr-defined]
-
-    def waiting(self) -> None:
-        self._patience.expectAnswer()
-
-    def answered(self) -> None:
-        if self._reader is None or self._complete:
-            self._patience.expectCommand()
-        else:
-            self._patience.expectMoreText()
 
     def soon(self, action: Callable[[], None]) -> None:
         self.factory.reactor.callLater(0, action)
@@ -193,23 +164,23 @@ class SMTPServer(AskingLineReceiver):
                 self._cause = _cause(reply)
             self.cutOff()
         else:
-            self._say(reply)
+            self.say(reply)
             self.flush()
 
-    def _say(self, reply: Reply) -> None:
+    def say(self, reply: Reply) -> None:
         """Gives the next reply; it leaves with the others of this read."""
         self.output.append(reply.wire)
         if reply.closes:
             self._cause = _cause(reply)
-            self._abort(Refused(reply) if not reply.positive else ConnectionDone())
+            self.abort(Refused(reply) if not reply.positive else ConnectionDone())
             linger = not reply.positive
             if linger or self.stuck or self.info.tls:
                 self._patience.expectClose()
             self.close(linger=linger)
 
     def _endIfDraining(self) -> None:
-        if self._draining and self._message is None and self._reader is None and not self.asking and not self.closing:
-            self._say(replies.SHUTDOWN)
+        if self._draining and not self.receiving and not self.asking and not self.closing:
+            self.say(replies.SHUTDOWN)
 
     def flush(self) -> None:
         """Writes the replies of this read. Where there are any, the client has made progress."""
@@ -223,15 +194,15 @@ class SMTPServer(AskingLineReceiver):
         """Takes a command, or a response in an AUTH exchange."""
         step = self._session.command(line)
         if isinstance(step, Reply):
-            self._hear(step)
+            self.hear(step)
         else:
             self._take(step)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Takes a line that is too long."""
-        self._hear(self._session.lineTooLong())
+        self.hear(self._session.lineTooLong())
 
-    def _hear(self, reply: Reply) -> None:
+    def hear(self, reply: Reply) -> None:
         """Gives the reply to a command, and does what follows from the command itself."""
         session = self._session
         if reply.code >= 400 and self._observer is not None and session.verb in ("MAIL", "RCPT", "DATA", "BDAT", "AUTH"):
@@ -240,9 +211,9 @@ class SMTPServer(AskingLineReceiver):
         given = self._message is not None and session.envelope is None
         if given:
             # RSET, EHLO: a message of which chunks were taken already.
-            self._abort(ConnectionAborted())
+            self.abort(ConnectionAborted())
         self.MAX_LENGTH = session.lineLength
-        self._say(reply)
+        self.say(reply)
         if given:
             self._endIfDraining()
 
@@ -257,10 +228,10 @@ class SMTPServer(AskingLineReceiver):
             elif isinstance(step, AskSender):
                 answer = backend.delivery.validateFrom(info, step.envelope)
             elif isinstance(step, AskData):
-                self._askForMessage(step.envelope)
+                self.askForMessage(step.envelope)
                 return
             elif isinstance(step, TakeChunk):
-                self._takeChunk(step)
+                self.takeChunk(step)
                 return
             elif isinstance(step, ChangeClient):
                 self._changeClient(step.host)
@@ -304,7 +275,7 @@ class SMTPServer(AskingLineReceiver):
         self._logOut()
         reply = cast(Reply, self._session.answer(None))
         if self.factory.chain is None:
-            self._hear(reply)
+            self.hear(reply)
         else:
             # What is asked of every client that connects.
             self.awaitAnswer(self.factory.chain.ask("connect", self.info), self._admitted)
@@ -357,7 +328,7 @@ class SMTPServer(AskingLineReceiver):
     def _answer(self, verdict: object) -> None:
         step = self._session.answer(verdict)
         if isinstance(step, Reply):
-            self._hear(step)
+            self.hear(step)
         else:
             self._take(step)
 
@@ -365,106 +336,14 @@ class SMTPServer(AskingLineReceiver):
         """Begins TLS. What stands behind STARTTLS in the same read was said in the clear, and is never run (RFC 3207 6)."""
         assert self.factory.tls is not None, "STARTTLS is offered only where there is a certificate"
         if self.clearLineBuffer():
-            self._hear(replies.TLS_PIPELINED)
+            self.hear(replies.TLS_PIPELINED)
             return
-        self._say(replies.READY_FOR_TLS)
+        self.say(replies.READY_FOR_TLS)
         self.flush()
         self._patience.expectHandshake()
         startTLS(self, self.factory.tls, self.factory.reactor)
 
-    # The message.
-
-    def _askForMessage(self, envelope: Envelope) -> None:
-        """Asks the delivery who takes the message."""
-        self.awaitAnswer(self.call(self._backend.delivery.startMessage, self.info, envelope), self._messageStarted, late=_throwAway)
-
-    def _messageStarted(self, message: object) -> None:
-        """The delivery has answered DATA, or the first BDAT."""
-        refusal = None
-        if message is None or isinstance(message, (str, Reply)):
-            refusal = message if isinstance(message, Reply) and not message.positive else self.wrong(message)
-        chunk = self._chunk
-        if chunk is not None:
-            # BDAT is answered when its chunk was read.
-            if refusal is None:
-                self._session.answer(None)
-            self._readChunk(chunk._replace(refusal=refusal), cast(IMessage, message))
-            return
-        self._hear(cast(Reply, self._session.answer(refusal)))
-        if refusal is None:
-            self._patience.expectText()
-            self._open(cast(IMessage, message))
-            self._read(DotReader(self._text), last=True)
-            self._giveTrace()
-
-    def _takeChunk(self, chunk: TakeChunk) -> None:
-        """BDAT arrived: its chunk is part of the message, or is read and thrown away."""
-        if chunk.refusal is None and self._message is None:
-            assert chunk.envelope is not None, "BDAT without a transaction is refused"
-            self._chunk = chunk
-            self._askForMessage(chunk.envelope)
-        else:
-            self._readChunk(chunk, self._message)
-
-    def _readChunk(self, chunk: TakeChunk, message: IMessage | None) -> None:
-        """Reads a chunk, for the message or for nobody."""
-        first, self._chunk = self._chunk is not None, None
-        if chunk.refusal is not None:
-            self._text = Waste(self.factory.limits)
-            self._refusal = chunk.refusal
-        elif first:
-            self._open(cast(IMessage, message), binary=chunk.envelope is not None and chunk.envelope.body == "BINARYMIME")
-        # RFC 2033 4.3: a message that nobody takes ends with its last chunk too, with a reply for each recipient.
-        last = chunk.last and (first or chunk.refusal is None)
-        reader = ChunkReader(self._text, chunk.size, last=last)
-        self._patience.expectMoreText()
-        self._read(reader, last=last)
-        if first and chunk.refusal is None:
-            self._giveTrace()
-        if not chunk.size:
-            # Nothing comes that would have it read.
-            piece, _ = reader.feed(b"")
-            self.setLineMode()
-            if self.asking:
-                # The trace header is still being taken, and before it there was no text.
-                self._complete = True
-            else:
-                self._wholeRead(piece)
-
-    def _open(self, message: IMessage, *, binary: bool = False) -> None:
-        """A message begins."""
-        self._message = message
-        self._text = Text(self.factory.limits, binary=binary)
-        self._refusal = None
-
-    def _read(self, reader: DotReader | ChunkReader, *, last: bool) -> None:
-        """What comes now goes to the reader; with `last` its end is that of the message."""
-        self._reader = reader
-        self._last = last
-        self._complete = False
-        self.setRawMode()
-
-    def _giveTrace(self) -> None:
-        """Begins the message with the trace header that the delivery wants on top."""
-        trace = self.call(self._backend.delivery.receivedHeader, self.info, self._session.envelope)
-        if isinstance(trace, Reply):
-            self._refuse(trace)
-        elif trace:
-            self._deliver(trace)
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """Takes the next octets of the text; or the first octets of the session, to see whether it is one."""
-        reader = self._reader
-        if reader is None:
-            self._firstOctets(data)
-            return
-        piece, rest = reader.feed(data)
-        if rest is None:
-            self._patience.textCame(len(data))
-            self._deliver(piece)
-        else:
-            self.setLineMode(rest)
-            self._wholeRead(piece)
+    # Messages.
 
     def _firstOctets(self, data: bytes) -> None:
         """Ends what begins with a TLS handshake, before anything in it can pass for a command."""
@@ -475,81 +354,21 @@ class SMTPServer(AskingLineReceiver):
         else:
             self.setLineMode(data)
 
-    def _wholeRead(self, piece: bytes) -> None:
-        """The reader is done: `piece` is the last of the text, or of the chunk."""
-        self._complete = True
-        self._deliver(piece)
-
-    def _deliver(self, piece: bytes) -> None:
-        """Hands a piece to the message; goes on when it was taken."""
-        if self._text.refusal is not None:
-            self._refuse(self._text.refusal)
-        taken = None
-        if piece and self._message is not None:
-            taken = self.call(self._message.dataReceived, piece)
-        if taken is None and not self._complete:
-            return
-        self.awaitAnswer(taken, self._taken)
-
-    def _taken(self, refusal: object) -> None:
-        """The message has taken a piece, or failed to."""
-        if isinstance(refusal, Reply):
-            self._refuse(refusal if not refusal.positive else self.wrong(refusal))
-        if self._complete:
-            self._reader = None
-            if self._last:
-                self._endOfMessage()
-            else:
-                self._endOfChunk()
-
-    def _endOfChunk(self) -> None:
-        """A chunk is here that was not the last, or was refused (RFC 3030 2)."""
-        self._patience.expectCommand()
-        refusal = self._text.refusal or self._refusal
-        reply = replies.CHUNK_OK if refusal is None else self._session.chunkRefused(refusal)
-        if reply is not None:
-            self._hear(reply)
-        self._endIfDraining()
-
-    def _endOfMessage(self) -> None:
-        """All of the message is here: asks for its outcome, unless it was refused on the way."""
-        message, self._message = self._message, None
-        if message is None:
-            # What is wrong with the text is told before what was wrong with taking it: only that is the same however the text was cut.
-            self._finished(self._text.refusal or self._refusal)
+    def rawDataReceived(self, data: bytes) -> None:
+        """Takes the next octets of the text; or the first octets of the session, to see whether it is one."""
+        if self._reader is None:
+            self._firstOctets(data)
         else:
-            self.awaitAnswer(self.call(message.eomReceived), self._finished)
+            self.textReceived(data)
 
-    def _finished(self, outcome: Any) -> None:
-        """The outcome is known: the transaction is over."""
-        envelope = self._session.envelope
-        assert envelope is not None, "an outcome belongs to a message"
-        try:
-            outcomes = perRecipient(outcome, len(envelope.recipients))
-        except (TypeError, ValueError):
-            outcomes = perRecipient(self.wrong(outcome), len(envelope.recipients))
-        reply = fold(outcomes)
-        said = self._session.finish(outcomes, reply)
-        self._patience.expectCommand()
+    def messageFinished(self, envelope: Envelope, reply: Reply, outcomes: Sequence[Reply]) -> None:
         if reply.positive:
             self._accepted += 1
         if self._observer is not None:
             self.call(self._observer.messageFinished, self.info, envelope, self._text.size, reply, outcomes)
-        for line in said:
-            self._say(line)
+
+    def messageOver(self) -> None:
         self._endIfDraining()
-
-    def _refuse(self, reply: Reply) -> None:
-        """Nobody takes the message any more; its rest is read all the same."""
-        if self._refusal is None:
-            self._refusal = reply
-        self._abort(Refused(reply))
-
-    def _abort(self, reason: Exception) -> None:
-        """Lets go of the message, if there is one that was not completed."""
-        message, self._message = self._message, None
-        if message is not None:
-            self.call(_throwAway, message, reason)
 
 
 def _cause(reply: Reply) -> str:
@@ -561,9 +380,3 @@ def _logOutLate(verdict: object) -> None:
     """A login that came too late: its session is over."""
     if isinstance(verdict, Login):
         verdict.logout()
-
-
-def _throwAway(message: object, reason: Exception | None = None) -> None:
-    """A message that will not be completed; without a reason, because it was started too late: nobody will send it."""
-    if message is not None and not isinstance(message, Reply):
-        cast(IMessage, message).connectionLost(reason or ConnectionLost())
