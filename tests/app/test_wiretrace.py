@@ -98,6 +98,15 @@ def test_commands_behind_a_text_are_shown(it: Session) -> None:
     assert it.trace()[1:] == ["C: (message text, 3 octets)", r"C: b'NOOP\r\n'"]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_the_chunks_of_a_message_are_not_shown(it: Session, size: int) -> None:
+    sent = b"BDAT 9\r\nprivate\r\nbdat 4 LAST\r\nmineQUIT\r\n"
+    for start in range(0, len(sent), size):
+        it.client(sent[start : start + size])
+    assert "".join(line.removeprefix("C: b'").removesuffix("'") for line in it.trace()) == r"BDAT 9\r\nbdat 4 LAST\r\nQUIT\r\n"
+    assert it.server.heard == sent
+
+
 def test_a_text_that_is_cut_off_is_counted(it: Session) -> None:
     it.says(b"354 Go\r\n")
     it.client(b"abc")

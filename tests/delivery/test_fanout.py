@@ -12,11 +12,19 @@ from twisted.logger import capturedLogs
 from zope.interface import alsoProvides, implementer
 
 from twisted_smtplite.delivery.base import AcceptingDelivery
-from twisted_smtplite.delivery.fanout import FanoutDelivery
+from twisted_smtplite.delivery.fanout import FanoutDelivery, _FanoutMessage
 from twisted_smtplite.delivery.memory import MemoryDelivery
 from twisted_smtplite.dialogue.extensions import Extension
 from twisted_smtplite.dialogue.outcome import perRecipient
-from twisted_smtplite.interfaces import IExpandList, IExtendDialogue, IMessage, IMessageDelivery, IMessageDeliveryFactory, IVerifyAddress
+from twisted_smtplite.interfaces import (
+    IExpandList,
+    IExtendDialogue,
+    IHonourExtensions,
+    IMessage,
+    IMessageDelivery,
+    IMessageDeliveryFactory,
+    IVerifyAddress,
+)
 from twisted_smtplite.model.reply import Refused, Reply
 
 OK = Reply(250, "2.0.0", "Message accepted")
@@ -349,3 +357,26 @@ def test_the_extensions_of_all_members_are_offered() -> None:
     alsoProvides(other, IExtendDialogue)
     assert list(IExtendDialogue(FanoutDelivery([one, MemoryDelivery(), other])).extensions) == rows
     assert IExtendDialogue(FanoutDelivery([MemoryDelivery()]), None) is None
+
+
+def test_an_extension_is_offered_when_every_member_acts_on_it() -> None:
+    one, other = Talkative(None), Talkative(None)
+    one.honours, other.honours = ("DSN", "RRVS"), ("RRVS", "DELIVERBY")  # type: ignore[attr-defined]
+    alsoProvides(one, IHonourExtensions)
+    alsoProvides(other, IHonourExtensions)
+    assert IHonourExtensions(FanoutDelivery([one, other])).honours == {"RRVS"}
+    assert IHonourExtensions(FanoutDelivery([one, MemoryDelivery()])).honours == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_members_may_take_chunks_in_coroutines() -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.chunks: list[bytes] = []
+
+        async def dataReceived(self, chunk: bytes) -> None:
+            self.chunks.append(chunk)
+
+    one, other = Slow(), Slow()
+    await _FanoutMessage([one, other], 1).dataReceived(b"abc")  # type: ignore[list-item, misc]
+    assert one.chunks == other.chunks == [b"abc"]

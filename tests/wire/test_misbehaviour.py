@@ -340,3 +340,20 @@ def test_where_TLS_cannot_begin_with_the_connection_there_is_no_session() -> Non
     with pytest.raises(RuntimeError, match="broken"):
         protocol.makeConnection(transport)
     assert server.factory.sessions == 0
+
+
+# Replies that ask for more.
+
+
+def test_a_backend_that_answers_3yz_is_a_temporary_failure(logged: list[LogEvent]) -> None:
+    server = Server()
+    more = Reply(354, None, "Go on")
+    server.delivery.recipient = lambda: more
+    client = server.connect()
+    client.send(RCPT)
+    assert codes(client)[-1] == b"451"
+    server.delivery.recipient = lambda: None
+    server.delivery.end = lambda: more
+    client.send(MESSAGE)
+    assert codes(client)[-1] == b"451"
+    assert len(logged) == 2

@@ -31,6 +31,7 @@ _log = Logger(namespace="smtplite.wire")
 # What one event shows, in octets.
 _SHOWN = 1000
 _END_OF_TEXT = b"\r\n.\r\n"
+_CHUNK = re.compile(rb"(?im)^BDAT +([0-9]{1,20})[^\r\n]*\r\n")
 # Behind these in one read come secrets, or the text of a message, from a client that does not wait for its turn.
 _PRIVATE = re.compile(rb"(?ims)^(AUTH[ \t]+\S+|DATA[ \t]*)(?=\s)(.+)")
 
@@ -43,17 +44,19 @@ class _Tracer(ProtocolWrapper):
         _line: the beginning of a line of the client.
         _text: None, or how many octets came of a message on its way in.
         _tail: the last octets of that message.
+        _chunk: how many octets are still to come of a chunk of a message.
         _secret: True when the next line is one.
     """
 
     _line = b""
     _text: int | None = None
     _tail = b""
+    _chunk = 0
     _secret = False
 
     def dataReceived(self, data: bytes) -> None:
         """From the client."""
-        lines = self._line + (data if self._text is None else self._skipText(data))
+        lines = self._skipChunks(self._line + (data if self._text is None else self._skipText(data)))
         end = lines.rfind(b"\n") + 1
         if len(lines) - end > _SHOWN:
             end = len(lines)
@@ -81,6 +84,18 @@ class _Tracer(ProtocolWrapper):
         else:
             self._trace("C", lines)
         self._secret = bool(private or self._secret) and not lines.endswith(b"\n")
+
+    def _skipChunks(self, data: bytes) -> bytes:
+        """Returns `data` without the octets that BDAT announced, which are text (RFC 3030 2)."""
+        kept = b""
+        while data:
+            skipped, data = data[: self._chunk], data[self._chunk :]
+            self._chunk -= len(skipped)
+            command = _CHUNK.search(data)
+            end = command.end() if command else len(data)
+            self._chunk += int(command[1]) if command else 0
+            kept, data = kept + data[:end], data[end:]
+        return kept
 
     def _skipText(self, data: bytes) -> bytes:
         """Counts the text of a message, and returns what follows its end."""

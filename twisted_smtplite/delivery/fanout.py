@@ -6,6 +6,7 @@ Knows the contract with backends from both sides, because it stands between the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
@@ -14,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
 from ..dialogue.outcome import perRecipient
-from ..interfaces import IExpandList, IExtendDialogue, IMessage, IMessageDelivery, IMessageDeliveryFactory, IVerifyAddress
+from ..interfaces import IExpandList, IExtendDialogue, IHonourExtensions, IMessage, IMessageDelivery, IMessageDeliveryFactory, IVerifyAddress
 from ..model import replies
 from ..model.reply import Refused, Reply
 from .base import settled
@@ -80,12 +81,15 @@ class _Fanout:
 
     Attributes:
         extensions: the rows of all members (`IExtendDialogue`).
+        honours: the extensions that all members act on (`IHonourExtensions`): what one of them ignores must not be offered.
     """
 
     def __init__(self, members: Sequence[Any]) -> None:
         self._members: Sequence[IMessageDelivery] = members
         self.extensions: tuple[Extension, ...] = tuple(row for member in members if IExtendDialogue.providedBy(member) for row in member.extensions)
-        for interface in (IVerifyAddress, IExpandList, IExtendDialogue):
+        acted = [frozenset(member.honours) if IHonourExtensions.providedBy(member) else frozenset[str]() for member in members]
+        self.honours: frozenset[str] = frozenset.intersection(*acted)
+        for interface in (IVerifyAddress, IExpandList, IExtendDialogue, IHonourExtensions):
             if any(interface.providedBy(member) for member in members):
                 alsoProvides(self, interface)
 
@@ -164,9 +168,9 @@ class _FanoutMessage:
         waiting: list[Deferred[None]] = []
         try:
             for message in self._messages:
-                answer = message.dataReceived(chunk)
+                answer: Any = message.dataReceived(chunk)
                 if answer is not None:
-                    waiting.append(answer)
+                    waiting.append(Deferred.fromCoroutine(answer) if isinstance(answer, CoroutineType) else answer)
         except Exception:
             # The message is refused by this alone; nobody is left who would look at the others.
             for answer in waiting:

@@ -24,15 +24,16 @@ def perRecipient(outcome: Outcome, recipients: int) -> tuple[Reply, ...]:
     """
     if outcome is None:
         return (replies.MESSAGE_OK,) * recipients
-    if isinstance(outcome, Reply):
-        return (outcome,) * recipients
     if isinstance(outcome, str):
         return (replies.accepted(outcome),) * recipients
+    if isinstance(outcome, Reply):
+        outcome = (outcome,) * recipients
     if len(outcome) != recipients:
         raise ValueError(f"{len(outcome)} outcomes for {recipients} recipients")
     told = tuple(replies.MESSAGE_OK if reply is None else reply for reply in outcome)
-    if not all(isinstance(reply, Reply) for reply in told):
-        raise TypeError(f"{outcome!r} holds what is no Reply")
+    # RFC 5321 4.2.1: 3yz asks for more, which there is not.
+    if not all(isinstance(reply, Reply) and reply.code // 100 != 3 for reply in told):
+        raise TypeError(f"{outcome!r} holds what is no final Reply")
     return told
 
 

@@ -94,10 +94,10 @@ class Session:
             # RFC 5321 4.1.1: white space before the CRLF is tolerated.
             text = line.decode().rstrip(" \t")
         except UnicodeDecodeError:
-            return self._refused(replies.BAD_CHARACTERS)
+            return self._notALine(line, replies.BAD_CHARACTERS)
         # RFC 5321 4.1.2: control characters are refused; what else Unicode calls unprintable (joiners, say) is part of some people's names.
         if not text.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in text):
-            return self._refused(replies.BAD_CHARACTERS)
+            return self._notALine(line, replies.BAD_CHARACTERS)
         if self.exchange is not None:
             return self._result(self.exchange.respond(text))
         verb, _, argument = text.partition(" ")
@@ -131,10 +131,14 @@ class Session:
         address = tuple.__new__(Address, (local.decode(), domain.decode()))
         return self._result(row.path(self, address, parameters.decode() if parameters else ""))
 
-    def lineTooLong(self) -> Reply:
-        """Takes a line that is too long, once, however long it is (RFC 5321 4.5.3.1.4)."""
+    def lineTooLong(self, line: bytes) -> Reply:
+        """Takes a line that is too long, once, however long it is (RFC 5321 4.5.3.1.4); `line` is it, or its beginning."""
         # RFC 4954 4: a response that is too long ends the exchange.
-        return self._refused(replies.LINE_TOO_LONG if self.exchange is None else replies.AUTH_LINE_TOO_LONG)
+        return self._notALine(line, replies.LINE_TOO_LONG if self.exchange is None else replies.AUTH_LINE_TOO_LONG)
+
+    def _notALine(self, line: bytes, reply: Reply) -> Reply:
+        """The reply to octets that are no command line. A BDAT among them announces octets that nobody can count: the session cannot go on."""
+        return self._refused(replies.BDAT_SYNTAX if line[:4].upper() == b"BDAT" and self.exchange is None else reply)
 
     def answer(self, verdict: object) -> Reply | Step:
         """Decides the open question.

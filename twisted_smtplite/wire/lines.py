@@ -139,7 +139,7 @@ class PatientLineReceiver(LineReceiver):
             if length <= self.MAX_LENGTH or (length == self.MAX_LENGTH + 1 and data.endswith(b"\r")):
                 return offset
             self._discarding = True
-            self.lineLengthExceeded(b"")
+            self.lineLengthExceeded(data[offset : offset + self.MAX_LENGTH])
         # The CR may be half of the line's end.
         return len(data) - 1 if data.endswith(b"\r") else len(data)
 
@@ -155,7 +155,7 @@ class PatientLineReceiver(LineReceiver):
         raise NotImplementedError
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Takes notice of an over-long line, once, as soon as it is known to be one; `line` is empty when its end has not come."""
+        """Takes notice of an over-long line, once, as soon as it is known to be one; `line` is it, or its beginning."""
         raise NotImplementedError
 
     def setLineMode(self, extra: bytes = b"") -> None:

@@ -200,7 +200,7 @@ class SMTPServer(MessageReceiver):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Takes a line that is too long."""
-        self.hear(self._session.lineTooLong())
+        self.hear(self._session.lineTooLong(line))
 
     def hear(self, reply: Reply) -> None:
         """Gives the reply to a command, and does what follows from the command itself."""
@@ -282,7 +282,8 @@ class SMTPServer(MessageReceiver):
 
     def _decided(self, verdict: object) -> None:
         """The verdict on a sender, a recipient, or what VRFY and EXPN asked."""
-        if verdict is not None and not isinstance(verdict, Reply):
+        # RFC 5321 4.2.1: 3yz asks for more, which there is not.
+        if verdict is not None and (not isinstance(verdict, Reply) or verdict.code // 100 == 3):
             verdict = self.wrong(verdict)
         self._answer(verdict)
 
