@@ -107,6 +107,7 @@ def test_all_workers_serve_and_one_that_is_killed_is_missed_by_nobody_who_comes(
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.slow
 def test_a_reload_under_load_refuses_no_connection_and_loses_no_message(start: Start, tmp_path: Path) -> None:
     server = start(OURS, "--port", "0", "--workers", "2", "--listen", "unix:s")
     ready(server, 2)

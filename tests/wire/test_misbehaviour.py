@@ -7,90 +7,18 @@ from typing import Any
 
 import pytest
 from actors import RecordedMessage, StrictTransport
+from misbehaving import MESSAGE, RCPT, Message, Server, broken, codes
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from twisted_smtplite.interfaces import IMessage, IMessageDelivery, IMessageDeliveryFactory
-from twisted_smtplite.model.envelope import Envelope, Recipient, SessionInfo
+from twisted_smtplite.interfaces import IMessageDelivery, IMessageDeliveryFactory
+from twisted_smtplite.model.envelope import Envelope, SessionInfo
 from twisted_smtplite.model.limits import Limits
 from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.model.reply import Refused, Reply
-from twisted_smtplite.wire.factory import SMTPServerFactory
 from twisted_smtplite.wire.tls import implicitTLS
-
-RCPT = b"EHLO client.test\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\n"
-MESSAGE = RCPT + b"DATA\r\nSubject: x\r\n\r\ny\r\n.\r\n"
-
-
-@implementer(IMessage)
-class Message:
-    """Records what it gets; `end` is asked for the outcome, `take` for the answer to each chunk."""
-
-    def __init__(self, delivery: Delivery, record: RecordedMessage) -> None:
-        self._delivery = delivery
-        self._record = record
-
-    def dataReceived(self, chunk: bytes) -> Any:
-        self._record.chunks.append(chunk)
-        return self._delivery.take()
-
-    def eomReceived(self) -> Any:
-        self._record.completed += 1
-        return self._delivery.end()
-
-    def connectionLost(self, reason: Exception) -> None:
-        self._record.lost.append(reason)
-
-
-@implementer(IMessageDelivery)
-class Delivery:
-    """Accepts everything, and answers by what a test puts in its attributes."""
-
-    def __init__(self) -> None:
-        self.messages: list[RecordedMessage] = []
-        self.recipient: Callable[[], Any] = lambda: None
-        self.begin: Callable[[RecordedMessage], Any] = lambda record: Message(self, record)
-        self.take: Callable[[], Any] = lambda: None
-        self.end: Callable[[], Any] = lambda: None
-
-    def validateFrom(self, session: SessionInfo, envelope: Envelope) -> Any:
-        return None
-
-    def validateTo(self, session: SessionInfo, envelope: Envelope, recipient: Recipient) -> Any:
-        return self.recipient()
-
-    def startMessage(self, session: SessionInfo, envelope: Envelope) -> Any:
-        record = RecordedMessage(envelope)
-        answer = self.begin(record)
-        if not isinstance(answer, Reply):
-            self.messages.append(record)
-        return answer
-
-    def receivedHeader(self, session: SessionInfo, envelope: Envelope) -> bytes | None:
-        return None
-
-
-class Server:
-    """A server on a clock that stands still."""
-
-    def __init__(self, delivery: object | None = None, **options: Any) -> None:
-        self.clock = Clock()
-        self.delivery = Delivery()
-        self.factory = SMTPServerFactory(delivery or self.delivery, self.clock, hostname="mx.test", **options)
-
-    def connect(self) -> StrictTransport:
-        transport = StrictTransport()
-        transport.protocol = self.factory.buildProtocol(transport.getPeer())
-        transport.protocol.makeConnection(transport)
-        return transport
-
-
-def codes(transport: StrictTransport) -> list[bytes]:
-    """The codes of all replies, one each."""
-    return [line[:3] for line in bytes(transport.written).split(b"\r\n")[:-1] if line[3:4] == b" "]
 
 
 @pytest.fixture
@@ -105,10 +33,6 @@ def logged() -> Generator[list[LogEvent], None, None]:
     globalLogPublisher.addObserver(observe)
     yield events
     globalLogPublisher.removeObserver(observe)
-
-
-def broken(*arguments: object) -> Any:
-    raise RuntimeError("broken")
 
 
 class BrokenObserver:
