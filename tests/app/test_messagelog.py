@@ -338,3 +338,28 @@ def test_what_is_known_of_tls_stands_in_the_line_of_the_message(text: Lines) -> 
     MessageLog(text).messageFinished(session(**facts, certificate="ann"), envelope("b"), 1, replies.MESSAGE_OK, [replies.MESSAGE_OK])
     assert text.kept[0].endswith(" tls=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384")
     assert text.kept[1].endswith(" tls=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384 certificate=ann")
+
+
+def forwarded(**attributes: str) -> Envelope:
+    return Envelope("M1", SENDER, recipients=[Recipient(Address("b", "mx.test"))], forwarded=attributes)
+
+
+def test_where_a_proxy_had_the_message_from_stands_in_its_line(text: Lines, objects: Lines) -> None:
+    facts = {"NAME": "host.client.test", "ADDR": "203.0.113.9", "IDENT": "4F=a"}
+    for lines in (text, objects):
+        MessageLog(lines).messageFinished(session(), forwarded(**facts), 1, replies.MESSAGE_OK, [replies.MESSAGE_OK])
+    assert text.kept[0].endswith(' forwarded=NAME="host.client.test",ADDR="203.0.113.9",IDENT="4F=a"')
+    assert json.loads(objects.kept[0])["forwarded"] == facts
+
+
+def test_a_proxy_that_took_back_what_it_told_leaves_no_field(text: Lines) -> None:
+    MessageLog(text).messageFinished(session(), forwarded(), 1, replies.MESSAGE_OK, [replies.MESSAGE_OK])
+    assert "forwarded" not in text.kept[0]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_a_proxy_hands_on_of_its_client_makes_no_other_field(text: Lines, objects: Lines, hostile: str) -> None:
+    for lines in (text, objects):
+        MessageLog(lines).messageFinished(session(), forwarded(HELO=hostile), 1, replies.MESSAGE_OK, [replies.MESSAGE_OK])
+    assert re.search(r'[ -~]+ forwarded=HELO="(?:[^"\\]|\\.)*"', text.kept[0]).end() == len(text.kept[0])  # type: ignore[union-attr]
+    assert json.loads(objects.kept[0])["forwarded"] == {"HELO": hostile}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
@@ -48,6 +48,9 @@ class Form(Protocol):
 
     def paths(self, addresses: Sequence[Address]) -> str:
         """Renders several of them."""
+
+    def pairs(self, values: Mapping[str, str]) -> str:
+        """Renders values that a peer chose, by names that it did not."""
 
     def template(self, event: str, *names: str) -> str:
         """The %-template of the body of an `event` line: one ``%s`` for each field in `names`, and one at the end for what `more` adds."""
@@ -95,6 +98,10 @@ class TextForm:
     def paths(self, addresses: Sequence[Address]) -> str:
         """``<a@b.test>,<c@d.test>``."""
         return ",".join([self.path(address) for address in addresses])
+
+    def pairs(self, values: Mapping[str, str]) -> str:
+        """``NAME="value",NAME="value"``."""
+        return ",".join([f"{name}={_encode(value)}" for name, value in values.items()])
 
     def template(self, event: str, *names: str) -> str:
         """``event name=%s name=%s%s``."""
@@ -147,6 +154,10 @@ class JSONForm:
     def paths(self, addresses: Sequence[Address]) -> str:
         """A JSON array of strings."""
         return "[" + ",".join([_encode(str(address)) for address in addresses]) + "]"
+
+    def pairs(self, values: Mapping[str, str]) -> str:
+        """A JSON object of strings."""
+        return _encode(dict(values))
 
     def template(self, event: str, *names: str) -> str:
         """``"event":"...","name":%s,"name":%s%s}``: all of the object behind its time."""

@@ -38,7 +38,8 @@ class MessageLog:
     """Writes the message log. Its events and their fields, in order:
 
     - ``message``: id session peer helo protocol from to recipients size reply; with ``user`` when the client has authenticated; with ``tls`` and
-      ``cipher`` when the session is encrypted, and ``certificate`` when the client has shown one that could be verified; with failures, failed,
+      ``cipher`` when the session is encrypted, and ``certificate`` when the client has shown one that could be verified; with ``forwarded`` when a
+      trusted peer has told where the message came from (XFORWARD); with failures, failed,
       failure (how many recipients did not get it, the first five of them, the first one's reply) when the message was accepted for others.
     - ``refused-command``: session peer command reply count; with ``addresses``, the first five that were refused. Refusals in a row with the
       same verb and reply are one line, written when something else happens in the session.
@@ -77,6 +78,8 @@ class MessageLog:
             extra += form.more("tls", form.word(session.tlsVersion)) + form.more("cipher", form.word(session.tlsCipher))
         if session.certificate is not None:
             extra += form.more("certificate", form.word(session.certificate))
+        if envelope.forwarded:
+            extra += form.more("forwarded", form.pairs(envelope.forwarded))
         if len(outcomes) > 1 and reply.positive:
             extra += self._failures(envelope, outcomes)
         self._lines.line(
