@@ -222,7 +222,10 @@ class ISessionPolicy(Interface):
         """EHLO, HELO or LHLO with `name` arrived; after a refusal the session is what it was before (RFC 5321 4.1.1.1). May come again."""
 
     def auth(session: SessionInfo, user: str) -> Answer:
-        """The credentials of `user` are good: may this session act for him? `SessionInfo.user` is set when all say yes."""
+        """The credentials of `user` are good: may this session act for him? `SessionInfo.user` is set when all say yes.
+
+        Also asked, behind `connect`, when a trusted proxy says that its client is `user` (XCLIENT): then it is set already, and a refusal closes.
+        """
 
     def mail(session: SessionInfo, envelope: Envelope) -> Answer:
         """MAIL arrived, see `IMessageDelivery.validateFrom`."""

@@ -278,7 +278,16 @@ class SMTPServer(MessageReceiver):
             self.hear(reply)
         else:
             # What is asked of every client that connects.
-            self.awaitAnswer(self.factory.chain.ask("connect", self.info), self._admitted)
+            self.awaitAnswer(self.factory.chain.ask("connect", self.info), self._clientAdmitted)
+
+    def _clientAdmitted(self, refusal: Reply | None) -> None:
+        """The policies have looked at another client. Whom a proxy says to have authenticated logs in like anybody else."""
+        chain = self.factory.chain
+        assert chain is not None, "policies have answered"
+        if refusal is not None or self.info.user is None:
+            self._admitted(refusal)
+        else:
+            self.awaitAnswer(chain.ask("auth", self.info, self.info.user), self._admitted)
 
     def _decided(self, verdict: object) -> None:
         """The verdict on a sender, a recipient, or what VRFY and EXPN asked."""
