@@ -126,15 +126,13 @@ class Patience:
         return deadlines
 
     def _schedule(self) -> None:
-        """Sets the timer to the earliest deadline, unless it fires before that anyway."""
+        """Sets the timer to the earliest deadline."""
         deadlines = self._deadlines()
         if not deadlines:
             return
         # No later than a window of the rate from now: a message that begins meanwhile then finds the timer early enough.
         earliest = min(*(when for when, _ in deadlines), self.seconds() + self._limits.rateWindow)
         if self._call is not None:
-            if self._call.getTime() <= earliest:
-                return
             self._call.cancel()
         self._call = self._reactor.callLater(max(0.0, earliest - self.seconds()), self._look)
 
