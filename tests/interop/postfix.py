@@ -100,3 +100,9 @@ def whyNot() -> str | None:
     if program("postfix") is None:
         return "postfix is not installed"
     return "only root can run Postfix" if os.geteuid() else None
+
+
+def whyNoLogin() -> str | None:
+    """Why it cannot authenticate here, or None: the mechanisms are libraries that it loads, and a package of their own."""
+    found = [*Path("/usr").glob("lib*/sasl2/libplain.so*"), *Path("/usr/lib").glob("*/sasl2/libplain.so*")]
+    return None if found else "the SASL mechanisms (libsasl2-modules) are not installed"

@@ -1,4 +1,4 @@
-"""Exim as the relaying client: over TLS that it verifies, with the text in chunks (RFC 3030)."""
+"""Exim as the relaying client: over TLS that it verifies, with the text in chunks (RFC 3030), and as a user who authenticates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from listener import MESSAGE, Listener, assertExact, program, run
+from listener import MESSAGE, PASSWORD, USER, Listener, assertExact, program, run
+
+from twisted_smtplite.model.profile import Profile
 
 _CONFIGURATION = """
 primary_hostname = client.test
@@ -44,6 +46,17 @@ server:
   dnssec_request_domains = :
   hosts_try_dane = :
   hosts_try_prdr = {prdr}
+{login}
+"""
+# In what it sends a circumflex stands for NUL, and an item of the list is a response.
+_AUTHENTICATOR = """
+  hosts_require_auth = *
+
+begin authenticators
+user:
+  driver = plaintext
+  public_name = {mechanism}
+  client_send = {secrets}
 """
 
 
@@ -70,7 +83,7 @@ def home() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-async def relay(home: Path, port: int, authority: Path, *recipients: str, prdr: str = ":") -> str:
+async def relay(home: Path, port: int, authority: Path, *recipients: str, prdr: str = ":", login: str = "") -> str:
     """Lets Exim deliver `MESSAGE` in the foreground; returns its log."""
     runAs = ""
     if os.geteuid() == 0:
@@ -82,7 +95,8 @@ async def relay(home: Path, port: int, authority: Path, *recipients: str, prdr: 
     public = home / "authority.pem"
     shutil.copyfile(authority, public)
     configuration = home / "exim.conf"
-    configuration.write_text(_CONFIGURATION.format(program=program("exim4"), directory=home, run_as=runAs, port=port, authority=public, prdr=prdr))
+    values = {"program": program("exim4"), "directory": home, "run_as": runAs, "port": port, "authority": public, "prdr": prdr, "login": login}
+    configuration.write_text(_CONFIGURATION.format(**values))
     configuration.chmod(0o644)
     text = MESSAGE.replace(b"\r\n", b"\n")
     done = await run("exim4", "-C", configuration, "-odf", "-oi", "-f", SENDER, *recipients, content=text)
@@ -124,5 +138,29 @@ async def test_exim_that_does_not_know_the_authority_keeps_the_message(
     listener = serve()
     log = await relay(home, listener.port, authorities["strangers"], "ben@mx.test")
     assert re.search(r"== ben@mx\.test .*certificate verification failed", log), log
+    assert b"MAIL" not in b"".join(listener.reads)
+    assert listener.contents == []
+
+
+@pytest.mark.parametrize(("mechanism", "secrets"), [("PLAIN", f"^{USER}^{PASSWORD}"), ("LOGIN", f": {USER} : {PASSWORD}")], ids=["plain", "login"])
+@pytest_twisted.ensureDeferred
+async def test_exim_authenticates(mechanism: str, secrets: str, home: Path, serve: Callable[..., Listener], authorities: dict[str, Path]) -> None:
+    listener = serve(profile=Profile(requireAuth=True, mechanisms=("PLAIN", "LOGIN")))
+    login = _AUTHENTICATOR.format(mechanism=mechanism, secrets=secrets)
+    log = await relay(home, listener.port, authorities["ours"], "ben@mx.test", login=login)
+    assert len(listener.delivery.messages) == 1, log
+    (message,) = listener.delivery.messages
+    assertExact(withoutTrace(message.content))
+    session = message.session
+    assert (session.user, session.mechanism, session.protocol) == (USER, mechanism, "ESMTPSA")
+    assert re.search(r"=> ben@mx\.test .* CV=yes A=user .* C=\"250", log), log
+
+
+@pytest_twisted.ensureDeferred
+async def test_exim_with_a_wrong_password_sends_nothing(home: Path, serve: Callable[..., Listener], authorities: dict[str, Path]) -> None:
+    listener = serve(profile=Profile(requireAuth=True, mechanisms=("PLAIN",)))
+    login = _AUTHENTICATOR.format(mechanism="PLAIN", secrets=f"^{USER}^wrong")
+    log = await relay(home, listener.port, authorities["ours"], "ben@mx.test", login=login)
+    assert re.search(r"user authenticator failed .* 535 5\.7\.8", log), log
     assert b"MAIL" not in b"".join(listener.reads)
     assert listener.contents == []

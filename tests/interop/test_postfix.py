@@ -1,4 +1,4 @@
-"""Postfix as the relaying client: by SMTP and by LMTP, over TLS that it verifies."""
+"""Postfix as the relaying client: by SMTP and by LMTP, over TLS that it verifies, and as a user who authenticates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from listener import MESSAGE, PATIENCE, Listener, assertExact, pause
-from postfix import Postfix, whyNot
+from listener import MESSAGE, PASSWORD, PATIENCE, USER, Listener, assertExact, pause
+from postfix import Postfix, whyNoLogin, whyNot
 from zope.interface import implementer
 
 from twisted_smtplite.delivery.memory import MemoryDelivery
@@ -87,6 +87,47 @@ async def test_postfix_relays_over_verified_tls_pipelined_with_what_reports_are_
     # What it knows of the size is true enough for a limit.
     assert envelope.size is not None
     assert abs(envelope.size - len(message.content)) < 1000
+
+
+def known(postfix: Postfix, port: int, password: str) -> dict[str, str]:
+    """The settings by which Postfix authenticates."""
+    passwords = postfix.directory / "passwords"
+    passwords.write_text(f"[localhost]:{port} {USER}:{password}\n")
+    return {
+        "smtp_sasl_auth_enable": "yes",
+        "smtp_sasl_type": "cyrus",
+        "smtp_sasl_password_maps": f"texthash:{passwords}",
+        "smtp_sasl_security_options": "",
+    }
+
+
+@pytest.mark.skipif(whyNoLogin() is not None, reason=whyNoLogin() or "")
+@pytest.mark.parametrize("mechanism", ["PLAIN", pytest.param("LOGIN", marks=pytest.mark.slow)])
+@pytest_twisted.ensureDeferred
+async def test_postfix_authenticates(mechanism: str, postfix: Postfix, serve: Callable[..., Listener], authorities: dict[str, Path]) -> None:
+    listener = serve(profile=Profile(requireAuth=True, mechanisms=(mechanism,)))
+    destination = f"smtp:[localhost]:{listener.port}"
+    await postfix.start(default_transport=destination, **secured("smtp", authorities["ours"]), **known(postfix, listener.port, PASSWORD))
+    await postfix.send(MESSAGE, "-f", SENDER, "ben@mx.test")
+    assert await finished(postfix, 1) == [("ben@mx.test", "sent")], postfix.log.read_text()
+    (message,) = listener.delivery.messages
+    assertExact(withoutTrace(message.content))
+    session = message.session
+    assert (session.user, session.mechanism, session.protocol) == (USER, mechanism, "ESMTPSA")
+    assert "Verified TLS connection established" in postfix.log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(whyNoLogin() is not None, reason=whyNoLogin() or "")
+@pytest_twisted.ensureDeferred
+async def test_postfix_with_a_wrong_password_sends_nothing(postfix: Postfix, serve: Callable[..., Listener], authorities: dict[str, Path]) -> None:
+    listener = serve(profile=Profile(requireAuth=True, mechanisms=("PLAIN",)))
+    destination = f"smtp:[localhost]:{listener.port}"
+    await postfix.start(default_transport=destination, **secured("smtp", authorities["ours"]), **known(postfix, listener.port, "wrong"))
+    await postfix.send(MESSAGE, "-f", SENDER, "ben@mx.test")
+    assert await finished(postfix, 1) == [("ben@mx.test", "deferred")]
+    assert "535 5.7.8" in postfix.log.read_text()
+    assert b"MAIL" not in b"".join(listener.reads) and listener.contents == []
 
 
 @pytest.mark.slow
