@@ -165,8 +165,19 @@ class IAuthenticator(Interface):
         """An exchange has come to an end; the client has not heard yet of it. Not called when the client gave up.
 
         Returns:
-            None; a 4yz or 5yz Reply, which the client hears instead; where somebody has authenticated also a `Login` with a delivery of his own; or
+            None; a 4yz or 5yz Reply, which the client hears instead; where somebody has authenticated also a `Login` with an avatar of his own; or
             a Deferred or coroutine of these.
+        """
+
+
+class ISenderRights(Interface):
+    """An avatar that also provides this, or adapts to it, says by which addresses its user may send; the policy `user-senders` asks it."""
+
+    def maySend(sender: Address) -> bool | Deferred[bool] | Coroutine[Any, Any, bool]:
+        """MAIL arrived in a session of this user: is this reverse-path his? Not asked about the null one (RFC 6409 3.2).
+
+        Returns:
+            True or False, or a Deferred or coroutine of these.
         """
 
 

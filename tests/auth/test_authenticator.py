@@ -18,7 +18,7 @@ from twisted_smtplite.auth.authenticator import Authenticator, chosen
 from twisted_smtplite.auth.checkers import PasswordFileChecker
 from twisted_smtplite.auth.threads import FewThreads
 from twisted_smtplite.dialogue.sasl import Conclusion, Digest, External, Keys, Login, Password, StoredKeys, Token
-from twisted_smtplite.interfaces import IMessageDelivery
+from twisted_smtplite.interfaces import IMessageDelivery, ISenderRights
 from twisted_smtplite.model import replies
 from twisted_smtplite.model.limits import Limits
 
@@ -166,21 +166,30 @@ class Realm:
         self.loggedOut: list[str] = []
 
     def requestAvatar(self, avatarId: bytes, mind: Any, *interfaces: Any) -> Any:
-        assert interfaces == (IMessageDelivery,) and mind.id == "1"
+        assert interfaces == (IMessageDelivery, ISenderRights) and mind.id == "1"
         if avatarId == b"denied":
             raise LoginDenied
         if avatarId == b"broken":
             raise OSError("disk")
-        avatar = None if avatarId == b"plain" else f"delivery of {avatarId.decode()}"
-        return succeed((IMessageDelivery, avatar, lambda: self.loggedOut.append(avatarId.decode())))
+        interface = ISenderRights if avatarId == b"sender" else IMessageDelivery
+        avatar = None if avatarId == b"plain" else f"avatar of {avatarId.decode()}"
+        return succeed((interface, avatar, lambda: self.loggedOut.append(avatarId.decode())))
 
 
 def test_the_realm_has_a_delivery_for_each_user() -> None:
     realm = Realm()
     login = settled(authenticator(realm=realm).conclude(session(), SUCCEEDED))
-    assert isinstance(login, Login) and login.delivery == "delivery of tim" and not realm.loggedOut
+    assert isinstance(login, Login) and login.delivery == login.avatar == "avatar of tim" and not realm.loggedOut
     login.logout()
     assert realm.loggedOut == ["tim"]
+
+
+def test_a_user_may_have_rights_and_no_delivery_of_his_own() -> None:
+    realm = Realm()
+    login = settled(authenticator(realm=realm).conclude(session(), Conclusion("PLAIN", "sender")))
+    assert isinstance(login, Login) and (login.delivery, login.avatar) == (None, "avatar of sender")
+    login.logout()
+    assert realm.loggedOut == ["sender"]
 
 
 def test_a_user_whom_the_realm_has_nothing_for_uses_everybodys() -> None:

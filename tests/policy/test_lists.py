@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
+from zope.interface import implementer
 
+from twisted_smtplite.interfaces import ISenderRights
 from twisted_smtplite.model import replies
 from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.envelope import Envelope, Recipient, SessionInfo
 from twisted_smtplite.policy.lists import AddressPatterns, WatchedFile
 from twisted_smtplite.policy.registry import makePolicy
+from twisted_smtplite.policy.usersenders import UserSenderPolicy
 
 
 def address(text: str) -> Address:
@@ -26,12 +30,20 @@ def envelope(sender: str) -> Envelope:
     return Envelope("E1", address(sender))
 
 
-def session(peer: str = "192.0.2.1", user: str | None = None) -> SessionInfo:
-    return SessionInfo("S1", "mx.test", peer, user=user)
+def session(peer: str = "192.0.2.1", user: str | None = None, avatar: object = None) -> SessionInfo:
+    return SessionInfo("S1", "mx.test", peer, user=user, avatar=avatar)
 
 
 def policy(spec: str, clock: Clock | None = None) -> Any:
     return cast(Any, makePolicy(spec, cast(Any, clock or Clock())))
+
+
+def settled(answer: Any) -> Any:
+    """What a coroutine that need not wait comes to."""
+    results: list[Any] = []
+    Deferred.fromCoroutine(answer).addBoth(results.append)
+    (result,) = results
+    return result
 
 
 @pytest.mark.parametrize(
@@ -137,6 +149,54 @@ def test_the_senders_of_users(tmp_path: Path) -> None:
     # Who has not authenticated is no user.
     assert not refused(None, "ann@a.test")
     assert refused("*", "ann@a.test")
+
+
+@implementer(ISenderRights)
+class Avatar:
+    """Says always the same, and remembers of whom."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    def maySend(self, sender: Address) -> Any:
+        self.asked.append(str(sender))
+        return self.answer() if callable(self.answer) else self.answer
+
+
+async def soon(answer: bool) -> bool:
+    return answer
+
+
+@pytest.mark.parametrize("answer", [True, False])
+@pytest.mark.parametrize("way", [bool, succeed, soon])
+def test_an_avatar_with_rights_decides_alone(tmp_path: Path, answer: bool, way: Any) -> None:
+    file = tmp_path / "senders"
+    file.write_text("ann ann@a.test\n")
+    verdict = None if answer else replies.SENDER_NOT_YOURS
+    for asked in (policy(f"user-senders:{file}"), UserSenderPolicy()):
+        # Both on the list of the file and not.
+        for sender in ("ann@a.test", "ben@b.test"):
+            avatar = Avatar(lambda: way(answer))
+            said = asked.mail(session(user="ann", avatar=avatar), envelope(sender))
+            assert (said if way is bool else settled(said)) is verdict
+            assert avatar.asked == [sender]
+
+
+def test_an_avatar_is_not_asked_about_reports_or_strangers() -> None:
+    avatar = Avatar(False)
+    assert UserSenderPolicy().mail(session(user="ann", avatar=avatar), envelope("")) is None
+    assert UserSenderPolicy().mail(session(avatar=avatar), envelope("a@b.test")) is None
+    assert avatar.asked == []
+
+
+@pytest.mark.parametrize("avatar", [None, object()])
+def test_an_avatar_without_a_say_leaves_it_to_others(tmp_path: Path, avatar: object) -> None:
+    file = tmp_path / "senders"
+    file.write_text("ann ann@a.test\n")
+    ann = session(user="ann", avatar=avatar)
+    assert policy(f"user-senders:{file}").mail(ann, envelope("ann@a.test")) is None
+    assert UserSenderPolicy().mail(ann, envelope("ann@a.test")) is replies.SENDER_NOT_YOURS
 
 
 @pytest.mark.parametrize("text", ["ann\n", "ann a b@\x00\n"])

@@ -9,14 +9,19 @@ import pytest
 from actors import ScriptedDelivery
 from stage import Stage, noFailures
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from twisted_smtplite.dialogue.sasl import Check, Conclusion, Login
-from twisted_smtplite.interfaces import IAuthenticator
+from twisted_smtplite.interfaces import IAuthenticator, ISenderRights
 from twisted_smtplite.model import replies
+from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.envelope import SessionInfo
 from twisted_smtplite.model.limits import Limits
 from twisted_smtplite.model.profile import Profile
+from twisted_smtplite.model.reply import Reply
+from twisted_smtplite.policy.base import Policy
+from twisted_smtplite.policy.usersenders import UserSenderPolicy
 
 TIM = b"AUTH PLAIN AHRpbQBh\r\n"
 PROFILE = Profile(mechanisms=("PLAIN",), plaintextAuth=True)
@@ -44,11 +49,17 @@ class Scripted:
 class Talk:
     """A session behind EHLO."""
 
-    def __init__(self, authenticator: object, limits: Limits | None = None) -> None:
-        self.stage = Stage(limits, profile=PROFILE)
+    def __init__(self, authenticator: object, limits: Limits | None = None, **options: Any) -> None:
+        self.stage = Stage(limits, profile=PROFILE, **options)
         self.stage.factory.authenticator = authenticator  # type: ignore[assignment]
         self.stage.connect()
         self.say(b"EHLO client.test\r\n")
+
+    @property
+    def info(self) -> SessionInfo:
+        """What is known of the session."""
+        info: SessionInfo = self.stage.transport.protocol.info  # type: ignore[union-attr]
+        return info
 
     def say(self, line: bytes) -> bytes:
         """What the server answers."""
@@ -96,14 +107,76 @@ def test_the_next_login_ends_the_one_before(own: tuple[Talk, ScriptedDelivery, l
     talk, delivery, out, _ = own
     assert talk.say(TIM).startswith(b"235 ")
     server = talk.stage.transport.protocol
+    assert talk.info.avatar is delivery
     # As STARTTLS does.
     server._logOut()  # type: ignore[union-attr]
     server._session.tlsStarted()  # type: ignore[union-attr]
-    assert out == ["out"]
+    assert out == ["out"] and talk.info.avatar is None
     talk.say(b"EHLO client.test\r\n")
     assert talk.say(TIM).startswith(b"235 ")
     assert talk.say(b"MAIL FROM:<a@client.test>\r\n").startswith(b"250 ")
     assert talk.stage.delivery.questions == ["validateFrom"] and delivery.questions == []
+
+
+@implementer(ISenderRights)
+class Account:
+    """Sends by one address."""
+
+    def maySend(self, sender: Address) -> bool:
+        return str(sender) == "tim@mx.test"
+
+
+def loggedIn(*answers: Any, **options: Any) -> Talk:
+    """A session in which Tim has authenticated; what that gives him is `answers`, in order."""
+    talk = Talk(Scripted(*answers), policies=lambda stage: (UserSenderPolicy(),), **options)
+    assert talk.say(TIM).startswith(b"235 ")
+    return talk
+
+
+def test_an_avatar_that_is_no_delivery_says_which_senders_are_its_users() -> None:
+    out: list[str] = []
+    talk = loggedIn(Login(None, lambda: out.append("out"), Account()))
+    assert talk.say(b"MAIL FROM:<tom@mx.test>\r\n") == replies.SENDER_NOT_YOURS.wire
+    assert talk.say(b"MAIL FROM:<tim@mx.test>\r\n").startswith(b"250 ")
+    # Mail goes where everybody's goes.
+    assert talk.stage.delivery.questions == ["validateFrom"]
+    talk.stage.leave()
+    assert out == ["out"]
+
+
+def test_a_delivery_of_a_user_may_be_his_avatar() -> None:
+    class Home(ScriptedDelivery, Account):
+        """Takes mail, and knows who may send it."""
+
+    home = Home(Clock())
+    talk = loggedIn(Login(home))
+    assert talk.info.avatar is home
+    assert talk.say(b"MAIL FROM:<tom@mx.test>\r\n") == replies.SENDER_NOT_YOURS.wire
+    assert talk.say(b"MAIL FROM:<tim@mx.test>\r\n").startswith(b"250 ")
+    assert home.questions == ["validateFrom"] and talk.stage.delivery.questions == []
+    talk.stage.leave()
+
+
+def test_the_avatar_goes_with_the_login() -> None:
+    talk = loggedIn(Login(None, avatar=Account()), xclients=("192.0.2.1",))
+    # The same user by name, of whom nobody here knows more.
+    assert talk.say(b"XCLIENT LOGIN=tim\r\n").startswith(b"220 ")
+    assert (talk.info.user, talk.info.avatar) == ("tim", None)
+    talk.say(b"EHLO client.test\r\n")
+    assert talk.say(b"MAIL FROM:<tim@mx.test>\r\n") == replies.SENDER_NOT_YOURS.wire
+    talk.stage.leave()
+
+
+def test_a_user_who_is_refused_has_no_avatar() -> None:
+    class Nobody(Policy):
+        def auth(self, session: SessionInfo, user: str) -> Reply:
+            assert session.avatar is None
+            return replies.AUTH_FAILED
+
+    talk = Talk(Scripted(Login(None, avatar=Account())), policies=lambda stage: (Nobody(),))
+    assert talk.say(TIM) == replies.AUTH_FAILED.wire
+    assert (talk.info.user, talk.info.avatar) == (None, None)
+    talk.stage.leave()
 
 
 def test_a_login_that_comes_too_late_is_logged_out() -> None:

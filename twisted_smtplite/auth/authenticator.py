@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from ..dialogue.mechanisms import MECHANISMS
 from ..dialogue.sasl import Check, Conclusion, Digest, External, Keys, Login, Password, Token
-from ..interfaces import IAuthenticator, IMessageDelivery
+from ..interfaces import IAuthenticator, IMessageDelivery, ISenderRights
 from ..model import replies
 from ..model.envelope import SessionInfo
 from ..model.limits import Limits
@@ -53,7 +53,8 @@ class Authenticator:
         certificates: takes the session and an `External`, answers with the name of the user that a certificate stands for, or None, perhaps later.
             Without it EXTERNAL is offered only by who names it, and then `byItsName` answers.
         mayActAs: takes a user and another name; True if he may log in as that one (RFC 4616 2, RFC 4422 Appendix A).
-        realm: asked for an `IMessageDelivery` of each user who logs in; None as the avatar leaves him the delivery of everybody.
+        realm: asked for an `IMessageDelivery` or, where a user has none of his own, `ISenderRights` of each user who logs in; None as the avatar
+            leaves him the delivery of everybody.
     """
 
     def __init__(
@@ -136,14 +137,14 @@ class Authenticator:
         if self._realm is None:
             return None
         try:
-            given: Any = await maybeDeferred(self._realm.requestAvatar, user.encode(), session, IMessageDelivery)
+            given: Any = await maybeDeferred(self._realm.requestAvatar, user.encode(), session, IMessageDelivery, ISenderRights)
         except LoginFailed:
             return replies.AUTH_FAILED
-        _, avatar, logout = given
+        interface, avatar, logout = given
         if avatar is None:
             logout()
             return None
-        return Login(avatar, logout)
+        return Login(None if interface is ISenderRights else avatar, logout, avatar)
 
 
 def chosen(names: Iterable[str], authenticator: Authenticator) -> tuple[str, ...]:

@@ -91,12 +91,14 @@ class Login(NamedTuple):
     """What a user gets for the rest of the session.
 
     Attributes:
-        delivery: where his mail goes: provides, or adapts to, `IMessageDelivery`.
+        delivery: where his mail goes: provides, or adapts to, `IMessageDelivery`; None for where everybody's goes.
         logout: called once, when the session no longer is that user's.
+        avatar: what policies find in `SessionInfo.avatar`; None for the delivery.
     """
 
-    delivery: object
+    delivery: object | None
     logout: Callable[[], object] = lambda: None
+    avatar: object | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,7 @@ class SessionInfo:
         channelBinding: the data of ``tls-server-end-point`` (RFC 5929 4) that SCRAM-PLUS binds to, or None.
         user: who has authenticated, or None.
         mechanism: the SASL mechanism by which that was, or None.
+        avatar: what the login gave that user, or None; policies ask it what he may do.
         lmtp: True where the session speaks LMTP.
         spokeEarly: True once the client has spoken before the greeting (RFC 5321 4.3.1); noted only where policies are asked.
     """
@@ -202,6 +203,7 @@ class SessionInfo:
     channelBinding: bytes | None = None
     user: str | None = None
     mechanism: str | None = None
+    avatar: object | None = field(default=None, repr=False, compare=False)
     lmtp: bool = False
     spokeEarly: bool = False
     _results: dict[str, Any] | None = field(default=None, repr=False, compare=False)

@@ -1,16 +1,17 @@
 """``user-senders``: which reverse-paths a user may send by (RFC 6409 6.1).
 
-Knows users by name and patterns of addresses. Must not know how users authenticate; who has not is not asked about: a port can
-require it.
+Knows users by name, patterns of addresses, and avatars that have a say. Must not know how users authenticate; who has not is not asked about:
+a port can require it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.interfaces import IReactorTime
 
+from ..interfaces import ISenderRights
 from ..model import replies
 from .base import Policy, PolicyPlugin
 from .lists import AddressPatterns, WatchedFile
@@ -23,22 +24,34 @@ if TYPE_CHECKING:
 
 
 class UserSenderPolicy(Policy):
-    """Refuses senders that an authenticated user may not use.
+    """Refuses senders that an authenticated user may not use. An avatar that provides `ISenderRights` decides; of the others `allowed` does.
 
     Args:
-        allowed: gives what a user may use, or None when that is nothing.
+        allowed: takes the name of a user, gives what he may use, or None when that is nothing; by default it always is.
     """
 
-    def __init__(self, allowed: Callable[[str], AddressPatterns | None]) -> None:
+    def __init__(self, allowed: Callable[[str], AddressPatterns | None] = lambda user: None) -> None:
         self._allowed = allowed
 
-    def mail(self, session: SessionInfo, envelope: Envelope) -> Reply | None:
+    def mail(self, session: SessionInfo, envelope: Envelope) -> Reply | Coroutine[Any, Any, Reply | None] | None:
         """See the class."""
         # RFC 6409 3.2: the null reverse-path is nobody's, and is not refused.
         if session.user is None or envelope.sender.isNull:
             return None
-        patterns = self._allowed(session.user)
-        return None if patterns is not None and envelope.sender in patterns else replies.SENDER_NOT_YOURS
+        rights: ISenderRights | None = ISenderRights(session.avatar, None)
+        if rights is None:
+            patterns = self._allowed(session.user)
+            return _verdict(patterns is not None and envelope.sender in patterns)
+        answer = rights.maySend(envelope.sender)
+        return _verdict(answer) if isinstance(answer, bool) else _verdictLater(answer)
+
+
+def _verdict(may: bool) -> Reply | None:
+    return None if may else replies.SENDER_NOT_YOURS
+
+
+async def _verdictLater(pending: Awaitable[bool]) -> Reply | None:
+    return _verdict(await pending)
 
 
 def parseUsers(lines: Sequence[str]) -> Mapping[str, AddressPatterns]:

@@ -315,12 +315,14 @@ class SMTPServer(MessageReceiver):
     def _concluded(self, verdict: object) -> None:
         """An exchange is over. A login counts once the client is told of it: until then somebody may refuse it."""
         self._logOut()
-        backend = self._home
+        backend, avatar = self._home, None
         if isinstance(verdict, Login):
-            self._login = verdict
-            backend = self.call(self.factory.backendFor, verdict.delivery)
+            self._login = login = verdict
+            avatar = login.delivery if login.avatar is None else login.avatar
+            if login.delivery is not None:
+                backend = self.call(self.factory.backendFor, login.delivery)
             verdict = backend if isinstance(backend, Reply) else None
-        self._session.loggedIn = lambda: self._serve(backend)
+        self._session.loggedIn = lambda: self._serve(backend, avatar)
         self._credentialsChecked(verdict)
 
     def _logOut(self) -> None:
@@ -330,8 +332,9 @@ class SMTPServer(MessageReceiver):
             self._serve(self._home)
             self.call(login.logout)
 
-    def _serve(self, backend: Backend) -> None:
-        """Mail goes to this backend from now on."""
+    def _serve(self, backend: Backend, avatar: object | None = None) -> None:
+        """Mail goes to this backend from now on, and the session is that of whom this avatar stands for."""
+        self.info.avatar = avatar
         self._backend = backend
         self._session.dialect = backend.dialect
 
