@@ -74,7 +74,7 @@ class Player:
                 self._policies.append(" ".join(values))
             elif word == "users":
                 options["users"] = dict(value.split(":", 1) for value in values)
-            elif word in ("hostname", "peer"):
+            elif word in ("hostname", "peer", "tls"):
                 options[word] = values[0]
             elif word in ("offer", "proxies", "xclients"):
                 options[word] = values
@@ -86,7 +86,9 @@ class Player:
                 raise TranscriptError(f"{dialogue.name}: unknown setting {word}")
         self._actions: dict[str, Callable[[Step], None]] = {
             "C": self._send,
+            "C=": self._sendWhole,
             "C.": self._leave,
+            "%": self._encrypt,
             "S": self._expectLine,
             "S*": self._expectReply,
             "S.": self._expectClose,
@@ -122,9 +124,10 @@ class Player:
                 raise self._departure(f"{error}") from error
 
     def _perform(self, step: Step) -> None:
-        if step.mark in ("C", "C.", "+", "$"):
+        if step.mark in ("C", "C=", "C.", "%", "+", "$"):
             self._nothingUnread()
         self._actions[step.mark](step)
+        self._answer()
 
     def _leave(self, step: Step) -> None:
         self._stage.leave()
@@ -150,14 +153,37 @@ class Player:
         self._stage.settle()
 
     def _send(self, step: Step) -> None:
-        data = step.data
+        self._say(step.data, self._play.cuts)
+
+    def _sendWhole(self, step: Step) -> None:
+        self._say(step.data, "whole")
+
+    def _say(self, data: bytes, cuts: str) -> None:
         self._story.append(f"  C| {data[:200]!r}{'...' if len(data) > 200 else ''}")
         self._check(not self._closed, "the client speaks behind the end")
-        for piece in _pieces(data, self._play.cuts, self._rng):
+        client = self._stage.transport.client
+        self._transmit(client.say(data) if client else data, cuts)
+
+    def _transmit(self, octets: bytes, cuts: str) -> None:
+        for piece in _pieces(octets, cuts, self._rng):
             self._stage.transport.send(piece)
             if self._rng.random() < 0.5:
                 self._stage.settle()
         self._stage.settle()
+
+    def _encrypt(self, step: Step) -> None:
+        self._check(self._stage.transport.encrypted, "the server does not speak TLS")
+        self._story.append("  C  begins TLS")
+        self._stage.beginTLS(step.text)
+        self._answer()
+        client = self._stage.transport.client
+        self._check(client is not None and client.established, "the handshake failed")
+
+    def _answer(self) -> None:
+        """What TLS on the client's side has to say: in the handshake, and at the end."""
+        client = self._stage.transport.client
+        while client is not None and (octets := client.say()):
+            self._transmit(octets, self._play.cuts)
 
     def _heard(self) -> str | None:
         """The server's next line, or None when it has said no more."""

@@ -12,6 +12,7 @@ from random import Random
 from types import MappingProxyType
 
 from actors import Breakage, ScriptedDelivery, StrictObserver, StrictTransport
+from tlsclient import TLSClient, certified
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from zope.interface import alsoProvides
@@ -24,6 +25,7 @@ from twisted_smtplite.model.networks import Networks
 from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.wire.factory import SMTPServerFactory
 from twisted_smtplite.wire.proxy import ProxyFactory
+from twisted_smtplite.wire.tls import implicitTLS
 
 
 class Stage:
@@ -37,6 +39,7 @@ class Stage:
         extras: ``verify``, ``expand``: what else the delivery provides.
         profile: the server's.
         users: the passwords of those who may authenticate.
+        tls: ``starttls`` or ``implicit``: the server has a certificate, for STARTTLS or from the beginning of a connection.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Stage:
         proxies: Sequence[str] = (),
         xclients: Sequence[str] = (),
         policies: Callable[[Stage], Sequence[object]] = lambda stage: (),
+        tls: str = "",
     ) -> None:
         self.clock = Clock()
         self.delivery = ScriptedDelivery(self.clock, slow=slow, rng=rng)
@@ -73,8 +77,10 @@ class Stage:
             offer=offer,
             xclients=xclients,
             policies=policies(self),
+            tls=certified() if tls else None,
         )
-        self._entrance = ProxyFactory(self.factory, Networks(proxies), self.clock, self.factory.limits)
+        inside = implicitTLS(self.factory, certified(), self.clock) if tls == "implicit" else self.factory
+        self._entrance = ProxyFactory(inside, Networks(proxies), self.clock, self.factory.limits)
         self._entrance.doStart()
         self.crowd: list[StrictTransport] = []
         self.peer = peer
@@ -101,6 +107,18 @@ class Stage:
         transport.protocol = protocol
         protocol.makeConnection(transport)
         return transport
+
+    def beginTLS(self, serverName: str = "") -> None:
+        """From now on the client speaks TLS; `say` begins the handshake."""
+        self.transport.client = TLSClient(serverName)
+
+    def say(self, data: bytes) -> None:
+        """The client says this: inside TLS, where it speaks that."""
+        client = self.transport.client
+        self.transport.send(client.say(data) if client else data)
+        # Its answers: in the handshake, and at the end.
+        while client and (octets := client.say()):
+            self.transport.send(octets)
 
     def settle(self) -> None:
         """Lets everything happen that needs no time."""

@@ -38,6 +38,8 @@ _OPTIONS: tuple[dict[str, Any], ...] = (
     {"profile": Profile(lmtp=True, mechanisms=("PLAIN",), plaintextAuth=True), **_ANN},
     {"proxies": ("192.0.2.0/24",), "offer": _OFFER},
     {"profile": Profile(requireAuth=True, mechanisms=("PLAIN", "LOGIN"), plaintextAuth=True), **_ANN},
+    {"profile": Profile(requireTLS=True, mechanisms=("PLAIN", "LOGIN")), "tls": "starttls", "offer": _OFFER, **_ANN},
+    {"profile": Profile(mechanisms=("PLAIN",)), "tls": "implicit", "offer": _OFFER, **_ANN},
 )
 # What a proxy puts in front of a session.
 _HEADERS = (
@@ -126,9 +128,34 @@ def _words(rng: Random, *, login: bool) -> bytes:
     return b"".join(parts)
 
 
+def _parts(rng: Random, options: Mapping[str, Any]) -> Iterator[bytes]:
+    """All that a client says: the way to TLS, where that has to be asked for, in parts of their own."""
+    if options.get("tls") == "starttls":
+        yield rng.choice((b"", b"EHLO client.test\r\n", b"EHLO client.test\r\nMAIL FROM:<a@client.test>\r\nRSET\r\n", _script(rng, options)))
+        yield b"STARTTLS\r\n" + rng.choice((b"",) * 9 + (b"NOOP\r\n",))
+    yield _script(rng, options)
+
+
+def _say(stage: Stage, data: bytes, rng: Random) -> None:
+    transport = stage.transport
+    if transport.encrypted and transport.client is None and rng.random() < 0.9:
+        stage.beginTLS()
+    while data and transport.connected:
+        size = rng.choice((1, 7, 60, 1000, 70_000))
+        if transport.client is not None and rng.random() < 0.02:
+            # Not what TLS would have sent.
+            transport.send(_mutated(rng, transport.client.say(data[:size])))
+        else:
+            stage.say(data[:size])
+        data = data[size:]
+        if rng.random() < 0.3:
+            stage.settle()
+        if rng.random() < 0.01:
+            break
+
+
 def _session(stage: Stage, options: Mapping[str, Any], rng: Random) -> int:
     """One session. Returns how many messages were completed in it."""
-    data = _script(rng, options)
     delivery = stage.delivery
     delivery.messages.clear()
     delivery.envelopes.clear()
@@ -136,18 +163,13 @@ def _session(stage: Stage, options: Mapping[str, Any], rng: Random) -> int:
     delivery.script.extend(rng.choice(_VERDICTS) for _ in range(rng.choice((0, 0, 2, 5))))
     stage.connect()
     transport = stage.transport
-    while data and transport.connected:
-        size = rng.choice((1, 7, 60, 1000, 70_000))
-        transport.send(data[:size])
-        data = data[size:]
-        if rng.random() < 0.3:
+    for part in _parts(rng, options):
+        _say(stage, part, rng)
+        if rng.random() < 0.9:
             stage.settle()
-        if rng.random() < 0.01:
-            break
-    if rng.random() < 0.9:
-        stage.settle()
     heard = bytes(transport.written)
-    unread = transport.protocol.clearLineBuffer() if isinstance(transport.protocol, SMTPServer) else b""
+    server = getattr(transport.protocol, "wrappedProtocol", transport.protocol)
+    unread = server.clearLineBuffer() if isinstance(server, SMTPServer) else b""
     assert len(unread) <= _MOST_UNREAD, f"{len(unread)} octets wait in the server"
     stage.leave()
     stage.assertInvariants()

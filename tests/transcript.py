@@ -10,9 +10,12 @@ at the start of a line says who speaks:
                   `crowd NUMBER [ADDRESS]` (others that are connected already),
                   `offer KEYWORD ...` (extensions that the delivery honours), `proxies NETWORK ...` and `xclients NETWORK ...` (who is trusted),
                   `policy NAME:ARGUMENT` (as on the command line), `policy says QUESTION VERDICT` (a policy that says to this question of
-                  `ISessionPolicy` always the same); may be repeated
+                  `ISessionPolicy` always the same); may be repeated; `tls starttls` or `tls implicit` (the server has a certificate, and TLS
+                  begins on demand or at once)
     C: text       the client sends this line with its CRLF; neighbours travel in one write
     C| text       the client sends these octets and nothing else
+    C= text       the client sends these octets, and they arrive in one segment
+    % [NAME]      the client does its TLS handshake, and asks for the server of this name; from now on all is said inside TLS
     S: text       the server says this line; `*` stands for any text; `250-*` for all that is left of a reply
     S~ text       one line of the reply, at any place and with any code; followed by `S*` or `250-*`
     S! text       no line of the reply is this; followed likewise
@@ -52,9 +55,9 @@ class Step:
 
     Attributes:
         line: where it stands in the file.
-        mark: who does what: ``C``, ``S``, ``S*``, ``S.``, ``C.``, ``?``, ``@``, ``=``, ``+``, ``$``.
+        mark: who does what: ``C``, ``C=``, ``%``, ``S``, ``S*``, ``S.``, ``C.``, ``?``, ``@``, ``=``, ``+``, ``$``.
         text: what follows the mark, or of ``S`` and ``S*`` the pattern.
-        data: the octets of ``C`` and ``=``.
+        data: the octets of ``C``, ``C=`` and ``=``.
         has: of ``S*``: patterns of lines that the reply must hold.
         hasNot: of ``S*``: patterns of lines that it must not hold.
     """
@@ -104,7 +107,7 @@ def unescape(text: str) -> bytes:
     return result + text[position:].encode()
 
 
-_MARK = re.compile(r"(?:([CS])(?:x(\d+))?([:|~!*.])|([#!])|([?@=+$]) ?)(?: (.*))?")
+_MARK = re.compile(r"(?:([CS])(?:x(\d+))?([:|~!*.=])|([#!])|([?@=+$%]) ?)(?: (.*))?")
 _RULE = re.compile(r"-{3,}")
 
 
@@ -150,7 +153,9 @@ def _parseLine(dialogue: Dialogue, number: int, line: str) -> None:
     elif who == "C" and how in (":", "|"):
         data = unescape(text) + (b"\r\n" if how == ":" else b"")
         dialogue.steps.append(Step(number, "C", text, data * int(count or 1)))
-    elif who == "S" and how != "|":
+    elif (who, how) == ("C", "="):
+        dialogue.steps.append(Step(number, "C=", text, unescape(text)))
+    elif who == "S" and how not in ("|", "="):
         mark = "S" if how == ":" else "S" + how
         if how == ":" and re.fullmatch(r"\d{3}-\*", text):
             mark, text = "S*", f"{text[:3]} *"

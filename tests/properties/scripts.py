@@ -34,6 +34,8 @@ ENDS = (b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n", b"\n\r\n", 
 END_OF_TEXT = (b".\r\n", b".\r\n", b"\r\n.\r\n", b"\r\n.\r\nQUIT\r\n")
 _ENVELOPE = b"EHLO client.test\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\n"
 TRANSACTION = _ENVELOPE + b"DATA\r\n"
+# Each travels for itself; what follows goes into TLS.
+TO_TLS = (b"EHLO client.test\r\n", b"STARTTLS\r\n")
 # The chunks of a message follow.
 IN_CHUNKS = _ENVELOPE
 BINARY_IN_CHUNKS = _ENVELOPE.replace(b"<a@client.test>", b"<a@client.test> BODY=BINARYMIME")
@@ -94,6 +96,9 @@ def cutAt(data: bytes, places: list[int]) -> list[bytes]:
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
     return [data[start:end] for start, end in pairwise(ends)]
 
+
+ways: st.SearchStrategy[str] = st.sampled_from(("", "", "starttls", "implicit"))
+"""How TLS begins, for `Stage`; mostly not at all."""
 
 cuts: st.SearchStrategy[list[int]] = st.lists(st.integers(0, 5000), max_size=12)
 """Places to cut at, for `cutAt`."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from player import describe, verdictFor
-from scripts import TRANSACTION, cutAt, cuts, scripts, verdicts
+from scripts import TO_TLS, TRANSACTION, cutAt, cuts, scripts, verdicts, ways
 from stage import Stage, assertWellFormed, noFailures
 
 from twisted_smtplite.model.limits import BareLineEnds, Limits
@@ -39,8 +39,10 @@ class Told(NamedTuple):
     questions: list[str]
 
 
-def _converse(pieces: list[bytes], given_: list[str], limits: Limits, *, slow: bool = False, leaky: bool = False, seed: int = 0) -> Told:
-    stage = Stage(limits, slow=slow, leaky=leaky, rng=Random(seed), **_OPTIONS)
+def _converse(
+    pieces: list[bytes], given_: list[str], limits: Limits, *, slow: bool = False, leaky: bool = False, seed: int = 0, tls: str = ""
+) -> Told:
+    stage = Stage(limits, slow=slow, leaky=leaky, rng=Random(seed), tls=tls, **_OPTIONS)
     rng = Random(seed)
     with noFailures(lambda: stage.delivery.breakages):
         stage.delivery.script.extend(verdictFor(text, stage) for text in given_)
@@ -48,7 +50,9 @@ def _converse(pieces: list[bytes], given_: list[str], limits: Limits, *, slow: b
         for piece in pieces:
             if stage.transport.closed and not leaky:
                 break
-            stage.transport.send(piece)
+            if stage.transport.encrypted and stage.transport.client is None and rng.random() < 0.9:
+                stage.beginTLS()
+            stage.say(piece)
             if rng.random() < 0.5:
                 stage.settle()
         stage.settle()
@@ -65,8 +69,9 @@ def _converse(pieces: list[bytes], given_: list[str], limits: Limits, *, slow: b
     )
 
 
-def _nothingRaises(data: bytes, places: list[int], given_: list[str], limits: Limits, slow: bool, leaky: bool) -> None:
-    told = _converse(cutAt(data, places), given_, limits, slow=slow, leaky=leaky)
+def _nothingRaises(data: bytes, places: list[int], given_: list[str], limits: Limits, slow: bool, leaky: bool, tls: str) -> None:
+    pieces = [*TO_TLS, *cutAt(data, places)] if tls == "starttls" else cutAt(data, places)
+    told = _converse(pieces, given_, limits, slow=slow, leaky=leaky, seed=len(data), tls=tls)
     assertWellFormed(told.written)
 
 
@@ -87,11 +92,11 @@ _seeds = st.integers(0, 1000)
 
 
 @_everyday
-@given(_noise, cuts, verdicts, _limits, st.booleans(), st.booleans())
+@given(_noise, cuts, verdicts, _limits, st.booleans(), st.booleans(), ways)
 def test_no_input_raises_and_every_reply_is_well_formed(
-    data: bytes, places: list[int], given_: list[str], limits: Limits, slow: bool, leaky: bool
+    data: bytes, places: list[int], given_: list[str], limits: Limits, slow: bool, leaky: bool, tls: str
 ) -> None:
-    _nothingRaises(data, places, given_, limits, slow, leaky)
+    _nothingRaises(data, places, given_, limits, slow, leaky, tls)
 
 
 @_everyday
@@ -105,11 +110,11 @@ def test_replies_and_deliveries_do_not_depend_on_cuts_or_on_the_pace_of_the_deli
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @_deep
-@given(_noise, cuts, verdicts, _limits, st.booleans(), st.booleans())
+@given(_noise, cuts, verdicts, _limits, st.booleans(), st.booleans(), ways)
 def test_no_input_raises_and_every_reply_is_well_formed_deeply(
-    data: bytes, places: list[int], given_: list[str], limits: Limits, slow: bool, leaky: bool
+    data: bytes, places: list[int], given_: list[str], limits: Limits, slow: bool, leaky: bool, tls: str
 ) -> None:
-    _nothingRaises(data, places, given_, limits, slow, leaky)
+    _nothingRaises(data, places, given_, limits, slow, leaky, tls)
 
 
 @pytest.mark.slow
