@@ -23,15 +23,16 @@ from importlib import metadata
 from twisted.internet import reactor
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
+from twisted_smtplite import plugins
 from twisted_smtplite.delivery import registry
 from twisted_smtplite.wire.factory import SMTPServerFactory
 
 path, way = sys.argv[1:]
 if way == "plugin":
-    registry.metadata.entry_points = lambda group: ()
+    plugins.metadata.entry_points = lambda group: ()
 if way == "entry point":
-    registry.getCache = lambda package: {}
-    registry.getModule = lambda name: type("Nothing", (), {"iterModules": list})
+    plugins.getCache = lambda package: {}
+    plugins.getModule = lambda name: type("Nothing", (), {"iterModules": list})
 with capturedLogs() as events:
     assert registry.deliveryNames().count("jsonlines") == 1, registry.deliveryNames()
 assert not [event for event in events if "source" in event], events
