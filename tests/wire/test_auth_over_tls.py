@@ -72,7 +72,7 @@ def byScram(client: Client, secret: str, *, bound: bool = False) -> bytes:
     import scramp
 
     name = "SCRAM-SHA-256-PLUS" if bound else "SCRAM-SHA-256"
-    binding = ("tls-server-end-point", client.socket) if bound else None
+    binding = ("tls-server-end-point", hashlib.sha256(client.socket.getpeercert(True)).digest()) if bound else None
     exchange = scramp.ScramClient([name], USER, secret, channel_binding=binding)
     client.say(f"AUTH {name}\r\n".encode())
 

@@ -6,6 +6,7 @@ the extra ``auth``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from ...model.envelope import SessionInfo
@@ -14,6 +15,8 @@ from ..sasl import Keys, Steps, StoredKeys, respond
 # RFC 5321 4.5.3.1.5: what fits into a reply line of 512 octets, in base64. The client's nonce comes back in it.
 _LONGEST = 378
 _BINDING = "tls-server-end-point"
+# RFC 5802 7: gs2-header, then name and nonce in this order; not every version of the library insists.
+_CLIENT_FIRST = re.compile(rb"(?:[ny]|p=[A-Za-z0-9.-]+),(?:a=[^,]*)?,n=[^,]+,r=[^,]+(?:,.*)?", re.DOTALL)
 
 
 def scramSHA256(session: SessionInfo, offered: Collection[str]) -> Steps:
@@ -70,6 +73,8 @@ def _userIn(first: bytes, name: str, binding: tuple[str, bytes] | None) -> str |
     import scramp
 
     names: list[str] = []
+    if not _CLIENT_FIRST.fullmatch(first):
+        return None
     try:
         scramp.ScramMechanism(name).make_server(names.append, channel_binding=binding).set_client_first(first.decode())
     except (scramp.ScramException, UnicodeDecodeError):
