@@ -388,4 +388,6 @@ async def test_a_server_that_stops_during_a_handshake_says_so_inside(implicit: b
             return client.rest()
 
     assert (await server.talk(play)).startswith(b"421 4.3.2 ")
+    # Fires when the server, too, has seen the end.
+    await server.factory.drain()
     assert server.factory.sessions == 0
