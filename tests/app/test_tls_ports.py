@@ -194,7 +194,7 @@ async def test_the_wire_trace_shows_what_is_said_inside_tls(make: Make) -> None:
     with capturedLogs() as events:
         await deferToThread(play)
     shown = [event["data"] for event in events if "data" in event]
-    assert any(b"MAIL FROM:<inside@client.test>" in data.replace(b"mail FROM", b"MAIL FROM") for data in shown)
+    assert any(b"mail from:<inside@client.test>" in data.lower() for data in shown)
     assert any(event.get("version") == "TLSv1.3" for event in events)
     assert not any(b"hello" in data for data in shown)
 

@@ -35,7 +35,7 @@ _PLAIN_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _PLAIN_DOMAIN = r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*"
 _PLAIN_PARAMETERS = r"[!-~]+(?: [!-~]+)*"
 _USUAL = re.compile(
-    rf"(MAIL FROM|RCPT TO|mail FROM|rcpt TO):<({_PLAIN_ATOM}(?:\.{_PLAIN_ATOM})*)@({_PLAIN_DOMAIN})>(?: ({_PLAIN_PARAMETERS}))?".encode()
+    rf"(MAIL FROM|RCPT TO|mail FROM|rcpt TO|mail from|rcpt to):<({_PLAIN_ATOM}(?:\.{_PLAIN_ATOM})*)@({_PLAIN_DOMAIN})>(?: ({_PLAIN_PARAMETERS}))?".encode()
 )
 usualCommand = _USUAL.fullmatch
 """Matches a line whose groups are command, local part, domain and parameters or None. `parsePath` reads the same from it."""

@@ -28,7 +28,7 @@ from .grammar import usualCommand
 from .steps import AskCredentials, AskData, AskHello, AskLogin, AskRecipient, AskSender, ChangeClient, Phase, Step, TakeChunk
 from .table import Command, commandTable
 
-_USUAL_VERBS = {b"MAIL FROM": "MAIL", b"RCPT TO": "RCPT", b"mail FROM": "MAIL", b"rcpt TO": "RCPT"}
+_USUAL_VERBS = {command: command[:4].decode().upper() for command in (b"MAIL FROM", b"RCPT TO", b"mail FROM", b"rcpt TO", b"mail from", b"rcpt to")}
 # Lines that end their path here need no look at the lengths of domain and path.
 _SHORT = 250
 
