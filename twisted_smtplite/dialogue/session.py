@@ -28,7 +28,7 @@ from .grammar import usualCommand
 from .steps import AskCredentials, AskData, AskHello, AskLogin, AskRecipient, AskSender, ChangeClient, Phase, Step, TakeChunk
 from .table import Command, commandTable
 
-_USUAL_VERBS = {command: command[:4].decode().upper() for command in (b"MAIL FROM", b"RCPT TO", b"mail FROM", b"rcpt TO", b"mail from", b"rcpt to")}
+_USUAL_VERBS = dict.fromkeys((b"MAIL FROM", b"mail FROM", b"mail from"), "MAIL") | dict.fromkeys((b"RCPT TO", b"rcpt TO", b"rcpt to"), "RCPT")
 # Lines that end their path here need no look at the lengths of domain and path.
 _SHORT = 250
 
