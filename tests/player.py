@@ -98,9 +98,7 @@ class Player:
             "+": self._wait,
             "$": self._happen,
         }
-        # What leaks through a pause is what TLS had read already: it comes from above TLS, not from below.
-        leaky = play.leaky and "tls" not in options
-        self._stage = Stage(slow=play.slow, leaky=leaky, rng=self._rng, policies=self._makePolicies, **options)
+        self._stage = Stage(slow=play.slow, leaky=play.leaky, rng=self._rng, policies=self._makePolicies, **options)
 
     def _makePolicies(self, stage: Stage) -> list[object]:
         return [policyFor(text, stage, verdictFor) for text in self._policies]

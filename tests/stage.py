@@ -84,8 +84,9 @@ class Stage:
         self._entrance.doStart()
         self.crowd: list[StrictTransport] = []
         self.peer = peer
-        self._leaky = leaky
-        self.transport = StrictTransport(peer, leaky=leaky)
+        # What leaks through a pause is what TLS had read already: it comes from above TLS, not from below.
+        self._leaky = leaky and not tls
+        self.transport = StrictTransport(peer, leaky=self._leaky)
 
     def _authenticate(self, session: SessionInfo, check: Check) -> object:
         return self.delivery.pace(lambda: check.user if self._users.get(check.user) == check.password else None)

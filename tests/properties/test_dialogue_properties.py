@@ -71,7 +71,7 @@ def _converse(
 
 def _nothingRaises(data: bytes, places: list[int], given_: list[str], limits: Limits, slow: bool, leaky: bool, tls: str) -> None:
     pieces = [*TO_TLS, *cutAt(data, places)] if tls == "starttls" else cutAt(data, places)
-    told = _converse(pieces, given_, limits, slow=slow, leaky=leaky, seed=len(data), tls=tls)
+    told = _converse(pieces, given_, limits, slow=slow, leaky=leaky and not tls, seed=len(data), tls=tls)
     assertWellFormed(told.written)
 
 
