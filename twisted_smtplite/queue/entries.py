@@ -130,5 +130,7 @@ class Store(Protocol):
         """The message is no longer taken; nothing about it has changed."""
 
     def onChange(self, call: Callable[[], None]) -> None:
-        """Has `call` called, in the reactor's thread, whenever something may have fallen due earlier than `nextDue` said: new messages, and
-        what other processes changed (``flush``, ``release``)."""
+        """Has `call` called, in the reactor's thread, when something may be due earlier than `nextDue` said.
+
+        That is when messages have come, and when another process has changed something (``flush``, ``release``).
+        """
