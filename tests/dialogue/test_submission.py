@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_smtplite.dialogue.submission import LONGEST_HEADER, Completion, missingFields, recipientRefusal, senderRefusal
+from twisted_smtplite.dialogue.submission import LONGEST_HEADER, Completion, headerRefusal, missingFields, recipientRefusal, senderRefusal
 from twisted_smtplite.model import replies
 from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.envelope import Envelope, SessionInfo
@@ -29,6 +29,39 @@ def test_domains_are_complete_or_refused(domain: str, complete: bool) -> None:
 def test_paths_without_a_domain_are_fit() -> None:
     assert senderRefusal(Address("", "")) is None
     assert recipientRefusal(Address("postmaster", "")) is None
+
+
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [
+        (b"From: A <a@b.test>\r\nTo: b@[192.0.2.1], undisclosed-recipients:;\r\nCc: root\r\nMessage-ID: <1@sales>\r\n", None),
+        (b"", None),
+        (b"From: a@b.test\r\nto: c@d.test,\r\n e@sales\r\n", "To"),
+        (b"Sender: a@localhost\r\nFrom: a@sales.\r\n", "Sender"),
+        (b"To: a@b.test\r\nTO: a@b\r\n", "To"),
+    ],
+)
+def test_domains_in_address_fields_are_complete_or_refused(section: bytes, field: str | None) -> None:
+    assert headerRefusal(section) == (replies.unqualifiedIn(field) if field else None)
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\r\ntext\r\n", b""])
+def test_a_refusal_is_known_with_the_header_section_wherever_the_text_is_cut(end: bytes) -> None:
+    message = b"Subject: x\r\nTo: a@b.test,\r\n c@sales\r\n" + end
+    for cut in range(len(message)):
+        completion = Completion(lambda: FIELDS)
+        for piece in (message[:cut], message[cut:]):
+            completion.feed(piece)
+        completion.end()
+        assert completion.refusal == replies.unqualifiedIn("To")
+
+
+def test_addresses_in_the_text_are_nobodys_business() -> None:
+    completion = Completion(lambda: FIELDS)
+    completion.feed(b"To: a@b.test\r\n\r\nTo: a@sales\r\n")
+    completion.feed(b"\r\nTo: a@sales\r\n")
+    completion.end()
+    assert completion.refusal is None
 
 
 CASES = [

@@ -112,3 +112,23 @@ def test_data_may_be_refused_or_the_client_may_leave(slow: bool, verdict: Any) -
         where.leave()
     assert not events
     where.assertInvariants()
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("rest", [b"\r\ntext\r\n.\r\n", b".\r\n"])
+def test_an_incomplete_domain_is_refused_at_the_end_and_the_delivery_hears_that_the_message_is_lost(slow: bool, rest: bytes) -> None:
+    where = submission(slow=slow)
+    say(where, LOGIN + ENVELOPE)
+    said = len(where.transport.written)
+    say(where, b"To: a@sales\r\n" + rest[:6])
+    last = say(where, rest[6:]) if len(rest) > 6 else bytes(where.transport.written).splitlines()[-1]
+    assert last == b"554 5.6.0 The domain of each address in To must be fully qualified"
+    assert bytes(where.transport.written[said:]).count(b"\r\n") == 1
+    (message,) = where.delivery.messages
+    assert message.body == b""
+    assert len(message.lost) == 1
+    # The session goes on.
+    assert say(where, ENVELOPE)[:3] == b"354"
+    assert say(where, b"To: a@b.test\r\n\r\n.\r\n")[:3] == b"250"
+    where.leave()
+    where.assertInvariants()

@@ -1,7 +1,9 @@
-"""What a submission server asks of an envelope, and adds to a message (RFC 6409 4.2, 8).
+"""What a submission server asks of an envelope and of a header section, and adds to a message (RFC 6409 4.2, 8).
 
 Knows domains that are complete, and header fields that a message should have. Must not know where the message comes from or goes to. The text is
 only looked at up to the end of its header section, is never changed, and its rest passes untouched.
+
+Sender is not added (8.1, MAY): it would have to be a valid address, and who has authenticated is known by a name, which is none.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from email.utils import formatdate
 
 from ..model import replies
 from ..model.address import Address
+from ..model.addressfields import addressFields, domains
 from ..model.envelope import Envelope, SessionInfo
 from ..model.reply import Reply
 
 LONGEST_HEADER = 65_536
-"""Octets of a message that are looked at. A longer header section gets nothing added: whether it lacks something is not known."""
+"""Octets of a message that are looked at. A longer header section passes as it is: whether it lacks something is not known."""
 
 # RFC 5322 2.2: lines of a name, a colon and anything, and lines that continue them.
 _SECTION = re.compile(rb"(?:(?:[!-9;-~]+[ \t]*:|(?<=\n)[ \t])[^\n]*(?:\n|\Z))*")
@@ -33,6 +36,14 @@ def recipientRefusal(address: Address) -> Reply | None:
     return None if not address.domain or _qualified(address.domain) else replies.RECIPIENT_UNQUALIFIED
 
 
+def headerRefusal(section: bytes) -> Reply | None:
+    """Why a header section is not fit for submission, or None: who changes a message must know that its domains are complete (RFC 6409 4.2)."""
+    for name, value in addressFields(section):
+        if not all(map(_qualified, domains(value))):
+            return replies.unqualifiedIn(name)
+    return None
+
+
 def _qualified(domain: str) -> bool:
     return domain.startswith("[") or "." in domain.strip(".")
 
@@ -46,19 +57,23 @@ def missingFields(session: SessionInfo, envelope: Envelope) -> dict[bytes, bytes
 
 
 class Completion:
-    """Adds the missing fields to a message on its way.
+    """Looks at the header section of a message on its way, and adds the missing fields.
 
     Args:
         fields: makes the fields when they are needed, by their names in lower case.
+
+    Attributes:
+        refusal: why the message must not go on, once its header section is known, or None.
     """
 
-    __slots__ = ("_fields", "_over", "_read", "_searched")
+    __slots__ = ("_fields", "_over", "_read", "_searched", "refusal")
 
     def __init__(self, fields: Callable[[], dict[bytes, bytes]]) -> None:
         self._fields = fields
         self._read = bytearray()
         self._searched = 0
         self._over = False
+        self.refusal: Reply | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """Takes the next octets of the message. Returns those that can go on: none while the header section lasts."""
@@ -85,6 +100,7 @@ class Completion:
         end = section.end()
         if len(text) > len(head) and b"\n" not in head[end:]:
             return text
+        self.refusal = headerRefusal(text[:end])
         known = {found.lower() for found in _KNOWN.findall(text[:end])}
         added = b"".join(field for name, field in self._fields().items() if name not in known)
         if not added or (end == len(text) and text and not text.endswith(b"\n")):

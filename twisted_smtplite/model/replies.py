@@ -139,6 +139,11 @@ def unknownParameter(keyword: str) -> Reply:
     return Reply(555, "5.5.4", f"Parameter {keyword} is not supported")
 
 
+def unqualifiedIn(field: str) -> Reply:
+    """RFC 6409 4.2: an address in the header field `field` has an incomplete domain. It is the content that is wrong (RFC 3463 3.7)."""
+    return Reply(554, "5.6.0", f"The domain of each address in {field} must be fully qualified")
+
+
 def badParameter(keyword: str) -> Reply:
     """A parameter whose value is malformed."""
     return Reply(501, "5.5.4", f"Bad value for parameter {keyword}")

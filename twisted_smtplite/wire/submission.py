@@ -52,7 +52,7 @@ def _completed(message: Any, session: SessionInfo, envelope: Envelope) -> Any:
 
 @implementer(IMessage)
 class SubmittedMessage(PassingMessage):
-    """A message that gets what it lacks."""
+    """A message that gets what it lacks, or is refused for what it has."""
 
     __slots__ = ("_completion",)
 
@@ -62,8 +62,11 @@ class SubmittedMessage(PassingMessage):
 
     def dataReceived(self, chunk: bytes) -> Any:
         """Hands on what can go on."""
-        return self.give(self._completion.feed(chunk))
+        ready = self._completion.feed(chunk)
+        return self._completion.refusal or self.give(ready)
 
     def eomReceived(self) -> Any:
         """Hands on what was held back, then says that this is all."""
-        return self.complete(self._completion.end())
+        ready = self._completion.end()
+        refusal = self._completion.refusal
+        return self.complete(ready) if refusal is None else self.refuse(refusal)
