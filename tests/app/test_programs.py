@@ -174,3 +174,16 @@ def test_the_help_of_the_program_names_its_commands(monkeypatch: pytest.MonkeyPa
     assert usage.splitlines()[0] == "Usage: smtplite [serve] [options]"
     assert "       smtplite passwd [options]" in usage.splitlines()
     assert rest.startswith("Receives mail")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["--list-deliveries"], ["export", "--help"]], ids=" ".join)
+def test_who_shows_something_that_nobody_reads_ends_quietly_as_by_sigpipe(arguments: list[str], unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        ended = subprocess.run([str(BIN / "smtplite"), *arguments], stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=30)
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -85,9 +86,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: those of the process when left out.
 
     Raises:
-        SystemExit: the command failed, or has shown what it was asked for.
+        SystemExit: the command failed, or has shown what it was asked for; or nobody reads what it shows any more.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        try:
+            _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            # Here and not when the interpreter ends: it would show a traceback. There is no standard output where it was closed.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends: what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # As a shell sees a program that SIGPIPE has ended.
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _run(arguments: Sequence[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
         command = COMMANDS.get(arguments[0])
         if command is None:
