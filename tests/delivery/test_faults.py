@@ -17,7 +17,7 @@ from storeprobes import STORES, Store, signed, visibleNames
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from twisted_smtplite.delivery import durable, sqlite
+from twisted_smtplite.delivery import database, durable
 from twisted_smtplite.delivery.maildir import MaildirDelivery
 from twisted_smtplite.delivery.sqlite import SQLiteDelivery
 from twisted_smtplite.model.reply import Refused, Reply
@@ -71,7 +71,7 @@ class FaultyDisk:
 def disk(monkeypatch: pytest.MonkeyPatch) -> FaultyDisk:
     disk = FaultyDisk()
     monkeypatch.setattr(durable, "os", disk)
-    monkeypatch.setattr(sqlite, "os", disk)
+    monkeypatch.setattr(database, "os", disk)
     return disk
 
 
@@ -158,7 +158,7 @@ async def test_a_statement_that_fails_refuses_the_whole_lot(
     store = STORES["sqlite"]
     delivery = deliveryOf(store)
     accepted = set(await deliverLot(delivery, "first"))
-    monkeypatch.setattr(sqlite, "openToWrite", FaultyDatabase.opener(text))
+    monkeypatch.setattr(database, "openToWrite", FaultyDatabase.opener(text))
     delivery.close()
     FaultyDatabase.count, FaultyDatabase.failing = 0, -1
     accepted |= set(await deliverLot(delivery, "counted"))
@@ -187,9 +187,9 @@ class FaultyDatabase:
         self._text = text
 
     @classmethod
-    def opener(cls, text: str) -> Callable[[str], Any]:
-        real = sqlite.openToWrite
-        return lambda path: cls(real(path), text)
+    def opener(cls, text: str) -> Callable[..., Any]:
+        real = database.openToWrite
+        return lambda *arguments: cls(real(*arguments), text)
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(self._real, name)

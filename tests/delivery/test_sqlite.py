@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import capturedLogs
 
-from twisted_smtplite.delivery import sqliteschema
+from twisted_smtplite.delivery import database, sqliteschema
 from twisted_smtplite.delivery.sqlite import SQLiteDelivery, plugin
 from twisted_smtplite.interfaces import IMessage
 from twisted_smtplite.model.envelope import Parameter
@@ -139,7 +139,7 @@ async def test_several_may_store_in_one_database(make: Any, path: Path) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_locked_database_refuses_for_now(make: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqliteschema, "_PATIENCE", 0.05)
+    monkeypatch.setattr(database, "_PATIENCE", 0.05)
     delivery = make()
     assert await deliver(delivery, LARGE) == "E1"
     other = sqlite3.connect(path, isolation_level=None)
@@ -157,8 +157,8 @@ async def test_a_locked_database_refuses_for_now(make: Any, path: Path, monkeypa
 async def test_a_full_database_is_said_to_be_full(make: Any, path: Path) -> None:
     delivery = make()
     assert await deliver(delivery) == "E1"
-    (pages,) = delivery._database.execute("PRAGMA page_count").fetchone()
-    delivery._database.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = delivery.database._connection.execute("PRAGMA page_count").fetchone()
+    delivery.database._connection.execute(f"PRAGMA max_page_count = {pages}")
     reply = await deliver(delivery, b"x" * 100_000)
     assert (reply.code, reply.enhanced) == (452, "4.3.1")
     assert contents(path) == [CONTENT]
@@ -182,7 +182,7 @@ async def test_a_commit_that_fails_leaves_the_files_that_it_may_have_named(make:
                 raise sqlite3.OperationalError("disk I/O error")
             return self.real.execute(text, *arguments)
 
-    delivery._database = Failing(delivery._database)
+    delivery.database._connection = Failing(delivery.database._connection)
     assert (await deliver(delivery, LARGE)).code == 451
     assert len(bodies(path)) == 1
     assert contents(path) == [CONTENT]

@@ -1,4 +1,4 @@
-"""The tables of ``sqlite:PATH``, and how a database of an older version becomes one of this version.
+"""The tables of ``sqlite:PATH``.
 
 Knows SQL. Must not know how messages come in. All of it blocks.
 
@@ -9,14 +9,14 @@ lets the write-ahead log grow.
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
+
+from . import database
+from .database import Migrations
 
 INBOX = 1
 """The mailbox that exists from the beginning, and that everything goes to."""
-_PATIENCE = 5.0
-"""Seconds to wait for other processes that write."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+MIGRATIONS: Migrations = (
     (
         "CREATE TABLE mailbox (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
         "INSERT INTO mailbox (id, name) VALUES (1, 'INBOX')",
@@ -66,7 +66,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
     ),
 )
-"""What makes version N + 1 of version N, in statements. Only ever added to: a database stands at any of them (``PRAGMA user_version``)."""
 
 
 def bodiesOf(path: str) -> str:
@@ -75,60 +74,10 @@ def bodiesOf(path: str) -> str:
 
 
 def openToWrite(path: str) -> sqlite3.Connection:
-    """Opens a database whose file exists, and brings it to this version. A commit that returns is durable.
-
-    Raises:
-        sqlite3.Error: it is no database, or one of a newer version, or cannot be written.
-    """
-    connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # In the write-ahead mode NORMAL would let a power failure undo the last commits.
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    """See `database.openToWrite`."""
+    return database.openToWrite(path, MIGRATIONS)
 
 
 def openToRead(path: str) -> sqlite3.Connection:
-    """Opens a database that may be in use.
-
-    Raises:
-        sqlite3.Error: it is not there, or of another version.
-    """
-    connection = sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE, isolation_level=None)
-    try:
-        _requireThisVersion(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _requireThisVersion(connection: sqlite3.Connection) -> None:
-    version = _version(connection)
-    if version != len(MIGRATIONS):
-        raise sqlite3.DatabaseError(f"it has version {version}, this program reads {len(MIGRATIONS)}")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    if _version(connection) == len(MIGRATIONS):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    # Once more: another process may have done it meanwhile.
-    version = _version(connection)
-    if version > len(MIGRATIONS):
-        raise sqlite3.DatabaseError(f"it has version {version}, made by a newer program; this one knows {len(MIGRATIONS)}")
-    for migration in MIGRATIONS[version:]:
-        for statement in migration:
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-    connection.execute("COMMIT")
+    """See `database.openToRead`."""
+    return database.openToRead(path, MIGRATIONS)

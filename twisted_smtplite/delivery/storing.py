@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..model.envelope import Envelope
 
 T = TypeVar("T")
-M = TypeVar("M", bound="StoredMessage[Any, Any]")
+M = TypeVar("M")
 R = TypeVar("R")
 
 _THREADS = 8
@@ -48,8 +48,13 @@ _FULL = Reply(452, "4.3.1", "Insufficient system storage, try again later")
 log = Logger(namespace="smtplite")
 
 
-class StoringDelivery(AcceptingDelivery, Service, Generic[M, R]):
-    """A delivery that stores messages in threads, all that end meanwhile in one lot.
+def absolute(path: str) -> str:
+    """The path as it counts from now on: twistd changes its directory when it goes to the background."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+class Storage(Service, ABC, Generic[M, R]):
+    """Stores messages in threads, all that end meanwhile in one lot.
 
     As a service it prepares its place when it starts, and ends its threads when it stops. In an application that does not start it these happen with
     the first message and when the reactor stops.
@@ -69,8 +74,7 @@ class StoringDelivery(AcceptingDelivery, Service, Generic[M, R]):
     """What storage raises when it fails. Anything else is a fault of the program."""
 
     def __init__(self, path: str, reactor: IReactorCore) -> None:
-        # Absolute now: twistd changes its directory when it goes to the background.
-        self.path = os.path.abspath(os.path.expanduser(path))
+        self.path = absolute(path)
         self.clock = IReactorTime(reactor)
         self.commits: GroupCommit[M, R] = GroupCommit(self.clock, self.inThread, self.commit)
         self._reactor = reactor
@@ -152,6 +156,10 @@ class StoringDelivery(AcceptingDelivery, Service, Generic[M, R]):
                 log.info("Removed {count} stale files from {path}", count=stale, path=self.path)
 
 
+class StoringDelivery(AcceptingDelivery, Storage[M, R]):
+    """A delivery that stores messages, and does nothing else with them."""
+
+
 @implementer(IMessage)
 class StoredMessage(Generic[M, R]):
     """One message on its way to the disk. It holds 256 KiB of memory or a little more, whatever its size.
@@ -164,7 +172,7 @@ class StoredMessage(Generic[M, R]):
         left: True when the client went away: it will send the message again.
     """
 
-    def __init__(self, delivery: StoringDelivery[M, R], envelope: Envelope) -> None:
+    def __init__(self, delivery: Storage[M, R], envelope: Envelope) -> None:
         self.delivery = delivery
         self.envelope = envelope
         self.left = False
