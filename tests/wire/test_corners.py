@@ -15,7 +15,7 @@ from twisted_smtplite.dialogue.extensions import EXTENSIONS, Extension
 from twisted_smtplite.interfaces import IAuthenticator
 from twisted_smtplite.model import replies
 from twisted_smtplite.model.envelope import SessionInfo
-from twisted_smtplite.model.limits import Limits
+from twisted_smtplite.model.limits import BareLineEnds, Limits
 from twisted_smtplite.model.profile import Profile
 
 
@@ -101,6 +101,23 @@ def test_a_trace_header_that_fails_refuses_the_message_at_its_end() -> None:
     client = server.connect()
     client.send(RCPT + b"DATA\r\nx\r\n.\r\n")
     assert codes(client)[-2:] == [b"354", b"451"]
+
+
+@pytest.mark.parametrize("begin", [b"DATA\r\n", b"BDAT 300000 LAST\r\n"])
+@pytest.mark.parametrize("line", [b"\n", b"\r", b"\n\r", b"a\n"])
+def test_line_ends_that_are_made_whole_make_no_piece_longer_than_a_message_takes(begin: bytes, line: bytes) -> None:
+    server = Server(limits=Limits(bareLineEnds=BareLineEnds.NORMALISE, textLine=0))
+    client = server.connect()
+    client.send(RCPT + begin)
+    text = line * (300_000 // len(line))
+    for start in range(0, len(text), 65_536):
+        client.send(text[start : start + 65_536])
+    if begin.startswith(b"DATA"):
+        client.send(b"\r\n.\r\n")
+    assert codes(client)[-1] == b"250"
+    (message,) = server.delivery.messages
+    assert max(map(len, message.chunks)) <= 65_664
+    assert message.body.startswith(line.replace(b"\r", b"\n").replace(b"\n", b"\r\n") * 1000)
 
 
 @pytest.mark.parametrize("answer", [None, replies.LOCAL_ERROR])

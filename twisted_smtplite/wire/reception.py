@@ -18,7 +18,7 @@ from ..dialogue.steps import TakeChunk
 from ..interfaces import IMessage
 from ..model import replies
 from ..model.envelope import SessionInfo
-from ..model.limits import Limits
+from ..model.limits import BareLineEnds, Limits
 from ..model.reply import Refused, Reply
 from .asking import AskingLineReceiver
 from .patience import Patience
@@ -51,6 +51,9 @@ class MessageReceiver(AskingLineReceiver):
         self._session = session
         self._patience = patience
         self._limits = limits
+        if limits.bareLineEnds is BareLineEnds.NORMALISE:
+            # A bare CR or LF becomes two octets, and no piece may become longer than `IMessage` promises.
+            self.CHUNK = self.CHUNK // 2
         # What is known of the text, who reads it, who takes it, and why nobody takes it any more.
         self._text = _NO_TEXT
         self._reader: DotReader | ChunkReader | None = None
