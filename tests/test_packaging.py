@@ -76,4 +76,4 @@ def test_the_global_reactor_is_named_in_the_command_line_alone() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module == "twisted.internet" and any(name.name == "reactor" for name in node.names):
                 naming.add(path.relative_to(PACKAGE).as_posix())
-    assert naming <= {"app/cli.py", "app/tap.py"}
+    assert naming <= {"app/serve.py", "app/tap.py"}

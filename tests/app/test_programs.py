@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from programs import BIN, STATUS, WAYS, Server, messages, starting
 
-from twisted_smtplite.app.cli import COMMANDS, main
+from twisted_smtplite.app.cli import main
 
 everyWay = pytest.mark.parametrize("way", WAYS)
 MESSAGE = re.compile(
@@ -160,13 +160,12 @@ def test_what_cannot_be_used(arguments: list[str], sentence: str, capsys: pytest
 
 def test_a_command_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[object] = []
-    monkeypatch.setitem(COMMANDS, "passwd", called.append)
+    monkeypatch.setattr("twisted_smtplite.app.passwd.passwd", called.append)
     main(["passwd", "--file", "x"])
     assert called == [["--file", "x"]]
 
 
 def test_the_help_of_the_program_names_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setitem(COMMANDS, "passwd", lambda arguments: None)
     with pytest.raises(SystemExit) as raised:
         main(["--help"])
     assert raised.value.code == 0

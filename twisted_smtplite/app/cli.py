@@ -1,6 +1,6 @@
-"""The program ``smtplite``, also ``python -m twisted_smtplite``: the server in the foreground, and room for other commands.
+"""The program ``smtplite``, also ``python -m twisted_smtplite``: runs one of the commands.
 
-``smtplite OPTIONS`` is short for ``smtplite serve OPTIONS``. A further command is a function and a row of `COMMANDS`.
+``smtplite OPTIONS`` is short for ``smtplite serve OPTIONS``. Must not know what the commands do; only the one that is asked for is loaded.
 """
 
 from __future__ import annotations
@@ -8,75 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from importlib import import_module
 
-from twisted.logger import globalLogBeginner
-from twisted.python import usage
-
-from .export import export
-from .log import FORMS, LogStream
-from .options import Options, fail
-from .passwd import passwd
-from .tap import buildService
-from .worker import carryOut, hearOrder, installReactor
-
-
-class _ServeOptions(Options):
-    """The options of the server, with the name of the program in front of them."""
-
-    def getSynopsis(self) -> str:
-        commands = [name for name in COMMANDS if name != "serve"]
-        return "Usage: smtplite [serve] [options]" + "".join(f"\n       smtplite {name} [options]" for name in commands)
-
-
-def serve(arguments: Sequence[str]) -> None:
-    """Runs the server until SIGTERM or SIGINT. The log goes to standard output.
-
-    Raises:
-        SystemExit: an option cannot be used.
-    """
-    options = _ServeOptions()
-    try:
-        options.parseOptions(arguments)
-    except usage.UsageError as error:
-        fail(f"{error}; --help shows the options")
-
-    from twisted.internet import reactor as imported
-
-    reactor = cast(Any, imported)
-    stream = LogStream(FORMS[options["log-format"] or "text"](), reactor, sys.stdout)
-    service = buildService(options, reactor, stream)
-    globalLogBeginner.beginLoggingTo([stream], redirectStandardIO=False)
-    service.startService()
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.addSystemEventTrigger("before", "shutdown", _stopAtOnceNextTime)
-    reactor.run()
-    stream.flush()
-
-
-def _stopAtOnceNextTime() -> None:
-    """While messages in flight finish, a second signal ends the process: what was accepted is safe."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def work() -> None:
-    """Runs a worker of ``--workers``: not a command, but what its supervisor starts.
-
-    Raises:
-        SystemExit: it cannot be.
-    """
-    order = hearOrder()
-    installReactor(order.reactor)
-
-    from twisted.internet import reactor
-
-    carryOut(order, reactor)
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"serve": serve, "export": export, "passwd": passwd}
-"""The commands by name; each takes the arguments behind it."""
+from .commands import COMMANDS
+from .exitstatus import fail
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -103,10 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> None:
+    name = "serve"
     if arguments and not arguments[0].startswith("-"):
-        command = COMMANDS.get(arguments[0])
-        if command is None:
-            fail(f"unknown command {arguments[0]!r}; there is {', '.join(COMMANDS)}")
-        command(arguments[1:])
-    else:
-        serve(arguments)
+        name, arguments = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        fail(f"unknown command {name!r}; there is {', '.join(COMMANDS)}")
+    getattr(import_module(f".{name}", __package__), name)(arguments)

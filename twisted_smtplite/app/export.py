@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 from ..delivery.durable import Draft
 from ..delivery.maildirlayout import FileNames, deliveryFields, makeMaildir, newDraft, toLF
 from ..delivery.sqliteschema import bodiesOf, openToRead
-from .options import fail
+from .exitstatus import fail
 
 _USAGE = "smtplite export DATABASE mbox|maildir TARGET"
 _HELP = f"""Usage: {_USAGE}

@@ -11,9 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple, NoReturn
@@ -31,10 +29,11 @@ from ..plugins import listing
 from ..policy.registry import allPolicies
 from . import authoptions, ports, tlsoptions
 from .authoptions import AuthOptions
+from .exitstatus import fail
 from .log import FORMS
 from .ports import DEFAULT_INTERFACE, DEFAULT_PORT
 from .quantity import countText, parseCount, parseSize, parseTime, sizeText, timeText
-from .rows import Row
+from .rows import Group, Row, helpText
 from .tlsoptions import TLSOptions
 
 DEFAULT_DELIVERY = "maildir:Maildir"
@@ -74,7 +73,7 @@ def _limitRows(*units: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
+GROUPS: tuple[Group, ...] = (
     (
         "Where to listen",
         (
@@ -313,23 +312,12 @@ class Options(TLSOptions, AuthOptions):
 
     def getUsage(self, width: int | None = None) -> str:
         """The help, in groups."""
-        width = max(60, min(width or shutil.get_terminal_size().columns, 120))
-        lines = ["", *textwrap.wrap("Receives mail by SMTP and stores it: without options on port 2525 of this computer, into ./Maildir.", width), ""]
-        for heading, rows in GROUPS:
-            lines.append(f"{heading}:")
-            for row in rows:
-                lines += _helpLines(row, width)
-            lines.append("")
-        lines += textwrap.wrap("A SIZE is in octets, or has k, M or G behind it; a TIME is in seconds, or has s, m or h behind it.", width)
-        return "\n".join(lines) + "\n"
-
-
-def _helpLines(row: Row, width: int) -> list[str]:
-    option = f"  --{row.name}" + (f" {row.value}" if row.value else "")
-    text = textwrap.wrap(row.meaning, width - 34, break_on_hyphens=False)
-    if len(option) > 32:
-        return [option, *(" " * 34 + line for line in text)]
-    return [f"{option:<34}{text[0]}", *(" " * 34 + line for line in text[1:])]
+        return helpText(
+            "Receives mail by SMTP and stores it: without options on port 2525 of this computer, into ./Maildir.",
+            GROUPS,
+            "A SIZE is in octets, or has k, M or G behind it; a TIME is in seconds, or has s, m or h behind it.",
+            width,
+        )
 
 
 def _parseWorkers(text: str) -> int:
@@ -357,8 +345,3 @@ def _parseHostname(text: str) -> str:
     if _HOSTNAME.fullmatch(text) is None or len(text) > 255:
         raise ValueError("a domain name or an address literal such as [192.0.2.1] is needed")
     return text
-
-
-def fail(sentence: str) -> NoReturn:
-    """Ends the process with status 1 and one sentence on standard error."""
-    sys.exit(f"smtplite: {sentence}")

@@ -18,7 +18,7 @@ from twisted.python import usage
 from ..auth.hashes import SCHEMES, hashPassword, schemeOf
 from ..auth.passwordfile import PasswordFile, Users, change
 from ..dialogue.saslprep import prepare
-from .options import fail
+from .exitstatus import fail
 
 # RFC 4616 2: no mechanism carries more.
 _LONGEST = 255

@@ -36,11 +36,12 @@ from ..wire.proxy import ProxiedEndpoint
 from ..wire.tls import implicitTLS
 from .authoptions import makeAuthenticator, withUsers
 from .certificates import Certificates
+from .exitstatus import fail
 from .log import FORMS, EventLines, Form, LogStream
 from .log import LogFile as AnyLogFile
 from .logged import LoggedService
 from .messagelog import MessageLog
-from .options import Options, fail
+from .options import Options
 from .order import FIRST_SOCKET, Order
 from .ports import Kind, Port, portsOf, profileOf
 from .service import CannotListen, SMTPService

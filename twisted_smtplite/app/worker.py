@@ -32,8 +32,9 @@ from twisted.python.failure import Failure
 from twisted.python.util import switchUID
 from zope.interface import implementer
 
+from .exitstatus import fail
 from .log import LogStream
-from .options import Options, fail
+from .options import Options
 from .order import ALIVE, PULSE, READY, RETIRE, Order
 from .sockets import InheritedEndpoint
 from .tap import buildServer
