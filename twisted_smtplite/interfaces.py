@@ -40,7 +40,8 @@ class IMessageDelivery(Interface):
     """Where mail goes: asked about each sender and recipient, then given the message.
 
     Per transaction the calls come in this order, one at a time, each after the answer to the one before: `validateFrom` once, `validateTo` once
-    for each RCPT, `startMessage` once if a recipient was accepted. One object serves all sessions (see `IMessageDeliveryFactory` for one each).
+    for each RCPT, `startMessage` if a recipient was accepted; and again at the next DATA if it was refused, since the transaction goes on. One
+    object serves all sessions (see `IMessageDeliveryFactory` for one each).
     """
 
     def validateFrom(session: SessionInfo, envelope: Envelope) -> Answer:

@@ -105,3 +105,24 @@ async def test_a_client_that_leaves_in_the_middle_of_a_large_message_leaves_noth
         maildir.stopService()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert [event for event in events if "log_failure" in event] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_data_that_a_later_member_has_refused_may_be_sent_again_in_the_same_transaction() -> None:
+    class Busy(MemoryDelivery):
+        refused = False
+
+        def startMessage(self, session: Any, envelope: Any) -> Any:
+            if not self.refused:
+                self.refused = True
+                return Reply(452, "4.3.1", "Not now")
+            return super().startMessage(session, envelope)
+
+    old, busy = OldDelivery(), Busy()
+    client = Client(FanoutDelivery([old, busy]))
+    start = (b"EHLO c.test", b"MAIL FROM:<ann@c.test>", b"RCPT TO:<ben@mx.test>", b"RCPT TO:<ben@mx.test>", b"RCPT TO:<cy@mx.test>")
+    assert await client.say(*start, b"DATA") == [250, 250, 250, 250, 250, 452]
+    assert await client.say(b"DATA", b"Subject: Hello", b"", b".") == [354, 250]
+    assert len(busy.messages) == 1
+    assert [message.lost for message in old.messages] == [1, 1, 1, 0, 0, 0]
+    assert [str(message.user) for message in old.messages if message.ended] == ["ben@mx.test", "ben@mx.test", "cy@mx.test"]

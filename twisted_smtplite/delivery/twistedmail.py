@@ -117,10 +117,12 @@ class _Session:
     def startMessage(self, session: SessionInfo, envelope: Envelope) -> IMessage:
         """Makes one old message for each recipient, each with its own Received field."""
         message = _Message()
+        # A copy: when this or another delivery refuses DATA, the client may send it again in the same transaction.
+        accepted = self._accepted.copy()
         try:
             with _refusals():
                 for recipient in envelope.recipients:
-                    user, makeMessage = self._take(recipient)
+                    user, makeMessage = _take(accepted, recipient)
                     message.old.append(makeMessage())
                     header = self._delivery.receivedHeader(self._helo, self._origin, [user])
                     if header:
@@ -134,14 +136,6 @@ class _Session:
         """None: each old message has got its own."""
         return None
 
-    def _take(self, recipient: Recipient) -> tuple[Any, Callable[[], Any]]:
-        # The envelope can lack some that were accepted here: another delivery or a policy refused them later.
-        for index, (accepted, user, makeMessage) in enumerate(self._accepted):
-            if accepted == recipient:
-                del self._accepted[index]
-                return user, makeMessage
-        raise LookupError(f"recipient {recipient.address} was not asked about")
-
     def _address(self, address: Address, session: SessionInfo) -> Any:
         """The old kind of address. Filled and not parsed: the old grammar has no address literals."""
         local, _, domain = str(address).rpartition("@") if address.domain else (address.localPart, "", "")
@@ -151,6 +145,16 @@ class _Session:
         old.local, old.domain = local.encode(), domain.encode("ascii", "replace")
         old.addrstr = b"<" + bytes(old) + b">"
         return old
+
+
+def _take(accepted: list[tuple[Recipient, Any, Callable[[], Any]]], recipient: Recipient) -> tuple[Any, Callable[[], Any]]:
+    """Takes what belongs to a recipient out of the list: the same one can be there twice."""
+    # The envelope can lack some that were accepted here: another delivery or a policy refused them later.
+    for index, (known, user, makeMessage) in enumerate(accepted):
+        if known == recipient:
+            del accepted[index]
+            return user, makeMessage
+    raise LookupError(f"recipient {recipient.address} was not asked about")
 
 
 @implementer(IMessage)
