@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from misbehaving import RCPT, Server, broken, codes
+from misbehaving import RCPT, Delivery, Server, broken, codes
 from twisted.internet.defer import CancelledError, Deferred
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from twisted_smtplite.dialogue import xclient
 from twisted_smtplite.dialogue.dialect import Dialect
 from twisted_smtplite.dialogue.extensions import EXTENSIONS, Extension
-from twisted_smtplite.interfaces import IAuthenticator
+from twisted_smtplite.interfaces import IAuthenticator, IExtendDialogue
 from twisted_smtplite.model import replies
 from twisted_smtplite.model.envelope import SessionInfo
 from twisted_smtplite.model.limits import BareLineEnds, Limits
@@ -46,6 +46,20 @@ def test_what_is_offered_is_told_anew_each_hour_and_not_remembered_for_ever() ->
     for hours in range(60):  # noqa: B007 - the clock reads it
         told.add(dialect.ehlo(SessionInfo("1", "mx.test")).wire)
     assert len(told) == 60
+
+
+def test_an_extension_of_a_delivery_may_look_at_all_that_is_known_of_the_session() -> None:
+    own = Extension("XNAME", "", lambda session, dialect: None if session.heloName == "nobody.test" else f"{session.heloName} {session.peerHost}")
+    delivery = Delivery()
+    delivery.extensions = [own]  # type: ignore[attr-defined]
+    alsoProvides(delivery, IExtendDialogue)
+    server = Server(delivery)
+    for name, expected in ((b"one.test", [b"250 XNAME one.test 192.0.2.1"]), (b"nobody.test", []), (b"two.test", [b"250 XNAME two.test 192.0.2.1"])):
+        client = server.connect()
+        client.send(b"EHLO " + name + b"\r\n")
+        lines = bytes(client.written).splitlines()
+        assert [line for line in lines if b"XNAME" in line] == expected
+        assert b"250-PIPELINING" in lines
 
 
 def test_a_login_that_a_proxy_told_of_stays_until_it_tells_another() -> None:

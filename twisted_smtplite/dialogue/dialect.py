@@ -68,6 +68,9 @@ class Dialect:
         anybody = (SessionInfo("", ""), SessionInfo("", "", tls=True))
         offered = [row for row in self._extensions if any(self.offer(row, session) is not None for session in anybody)]
         self.lineLength = limits.commandLine - 2 + sum(row.lineGrowth for row in offered)
+        # What the rows of this package offer depends on little, and is remembered. Others may look at whatever they like: they are asked each time.
+        self._known = [row for row in self._extensions if row in EXTENSIONS]
+        self._others = [row for row in self._extensions if row not in EXTENSIONS]
         self._ehlo: dict[object, Reply] = {}
 
     def offer(self, extension: Extension, session: SessionInfo) -> str | None:
@@ -77,19 +80,27 @@ class Dialect:
         return extension.advertise(session, self)
 
     def ehlo(self, session: SessionInfo) -> Reply:
-        """The reply to EHLO (RFC 5321 4.1.1.1): one keyword a line. Made once for each state in which a session can ask, and each hour."""
+        """The reply to EHLO (RFC 5321 4.1.1.1): one keyword a line."""
+        reply = self._knownOffers(session)
+        return reply if not self._others else Reply(250, None, (*reply.lines, *self._offers(self._others, session)))
+
+    def _knownOffers(self, session: SessionInfo) -> Reply:
+        """The reply as far as the rows of this package go. Made once for each state in which a session can ask, and each hour."""
         key = (
             session.hostname, session.trusted, session.tls,
             session.user is None, session.certificate is None, session.channelBinding is None, int(self.now()) // 3600,
         )  # fmt: skip
         reply = self._ehlo.get(key)
         if reply is None:
-            offers = ((extension.keyword, self.offer(extension, session)) for extension in self._extensions)
-            lines = [f"{keyword} {text}".rstrip() for keyword, text in offers if text is not None]
             if len(self._ehlo) > 50:
                 self._ehlo.clear()
-            reply = self._ehlo[key] = Reply(250, None, (session.hostname, *lines))
+            reply = self._ehlo[key] = Reply(250, None, (session.hostname, *self._offers(self._known, session)))
         return reply
+
+    def _offers(self, extensions: Iterable[Extension], session: SessionInfo) -> list[str]:
+        """The lines of the reply that these extensions have in it."""
+        offers = ((extension.keyword, self.offer(extension, session)) for extension in extensions)
+        return [f"{keyword} {text}".rstrip() for keyword, text in offers if text is not None]
 
     def mechanisms(self, session: SessionInfo) -> list[str]:
         """The SASL mechanisms that this session may use, the preferred first."""
