@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from io import BytesIO, StringIO, TextIOWrapper
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -295,6 +296,37 @@ def test_an_event_that_the_file_cannot_hold_is_written_escaped(encoding: str, sh
     stream = LogStream(TextForm(), MemoryReactorClock(), TextIOWrapper(raw, encoding=encoding))
     stream({"log_format": "{x}", "x": "\u00fc \ud800"})
     assert raw.getvalue().decode(encoding) == f"- [-#-] {shown}\n"
+
+
+def test_an_event_is_not_lost_when_another_thread_writes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Stream(TextForm())
+    holdable = it.stream._holdable
+
+    def interrupted(text: str) -> str:
+        monkeypatch.setattr(it.stream, "_holdable", holdable)
+        it.log.info("other")
+        return holdable(text)
+
+    monkeypatch.setattr(it.stream, "_holdable", interrupted)
+    it.log.info("one")
+    assert [line.split()[-1] for line in it.written()] == ["other", "one"]
+
+
+def test_many_threads_lose_no_event_and_mix_no_lines() -> None:
+    it = Stream(TextForm())
+
+    def talk(name: int) -> None:
+        for number in range(200):
+            it.log.info("{name} {number}", name=name, number=number)
+
+    threads = [Thread(target=talk, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    heard = [tuple(map(int, line.split()[-2:])) for line in it.written()]
+    assert len(heard) == 800
+    assert all([number for who, number in heard if who == name] == list(range(200)) for name in range(4))
 
 
 def test_lines_are_events_until_the_stream_is_an_observer(caught: list[dict[str, Any]]) -> None:

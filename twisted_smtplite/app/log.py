@@ -132,8 +132,8 @@ class JSONForm:
     """``{"time":"2026-01-31T11:00:00.000Z","event":"message","id":...}``: one object a line."""
 
     def __init__(self) -> None:
-        self._second = -1
-        self._prefix = ""
+        # A second and what stands for it, as one value: events come from several threads.
+        self._known = (-1, "")
 
     def token(self, text: str) -> str:
         """A JSON string."""
@@ -173,11 +173,12 @@ class JSONForm:
 
     def line(self, seconds: float, body: str) -> str:
         """The object with its time in UTC, to the millisecond."""
+        known, prefix = self._known
         second = int(seconds)
-        if second != self._second:
-            self._second = second
-            self._prefix = datetime.fromtimestamp(second, timezone.utc).strftime('{"time":"%Y-%m-%dT%H:%M:%S.')
-        return f'{self._prefix}{int((seconds - second) * 1000):03d}Z",{body}\n'
+        if second != known:
+            prefix = datetime.fromtimestamp(second, timezone.utc).strftime('{"time":"%Y-%m-%dT%H:%M:%S.')
+            self._known = (second, prefix)
+        return f'{prefix}{int((seconds - second) * 1000):03d}Z",{body}\n'
 
     def event(self, event: LogEvent) -> str | None:
         """``"event":"log"`` with level, logger and text; a traceback stands in the text."""
@@ -251,6 +252,7 @@ class LogStream(EventLines):
         self._encoding = getattr(file, "encoding", None) or "utf-8"
         self._installed = False
         self._armed = False
+        # Always the same list: each thread appends to it, also while another one takes out what it holds; the lock keeps writers in order.
         self._lines: list[str] = []
         self._lock = Lock()
 
@@ -290,11 +292,13 @@ class LogStream(EventLines):
     def flush(self) -> None:
         """Writes what waits."""
         with self._lock:
-            lines, self._lines = self._lines, []
-            if not lines:
+            count = len(self._lines)
+            if not count:
                 return
+            text = "".join(self._lines[:count])
+            del self._lines[:count]
             try:
-                self._file.write("".join(lines))
+                self._file.write(text)
                 self._file.flush()
             except OSError:
                 # The log is full or its reader is gone. There is nowhere to say so, and mail must not wait for a log.
