@@ -69,6 +69,8 @@ class Postfix:
         (self._configuration / "main.cf").write_text(main)
         (self._configuration / "master.cf").write_text(_MASTER)
         (self.directory / "transport").write_text("client.test discard:\n")
+        for path in (self._configuration / "main.cf", self.directory / "transport"):
+            age(path)
         # Makes the directories of the queue.
         checked = await run("postfix", "-c", self._configuration, "check")
         assert checked.returncode == 0, checked.stdout
@@ -93,6 +95,11 @@ class Postfix:
             self._master.terminate()
             self._master.wait(PATIENCE)
         shutil.rmtree(self.directory)
+
+
+def age(path: Path) -> None:
+    """Makes a file look old: each of Postfix's programs waits for seconds while its configuration may still be written to."""
+    os.utime(path, (1, 1))
 
 
 def whyNot() -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from listener import MESSAGE, PASSWORD, PATIENCE, USER, Listener, assertExact, pause
-from postfix import Postfix, whyNoLogin, whyNot
+from postfix import Postfix, age, whyNoLogin, whyNot
 from zope.interface import implementer
 
 from twisted_smtplite.delivery.memory import MemoryDelivery
@@ -93,6 +93,7 @@ def known(postfix: Postfix, port: int, password: str) -> dict[str, str]:
     """The settings by which Postfix authenticates."""
     passwords = postfix.directory / "passwords"
     passwords.write_text(f"[localhost]:{port} {USER}:{password}\n")
+    age(passwords)
     return {
         "smtp_sasl_auth_enable": "yes",
         "smtp_sasl_type": "cyrus",
