@@ -113,6 +113,13 @@ class Database:
         """Where a file of the directory is."""
         return os.path.join(self.bodies, name)
 
+    def removeBody(self, name: str) -> None:
+        """Takes away a file that no row names any more. What cannot be taken away is cleared when the place is opened alone."""
+        try:
+            os.unlink(self.bodyPath(name))
+        except OSError:
+            pass
+
     def disconnect(self) -> None:
         """Closes the connection. It is opened again when it is needed."""
         with self._inUse:
