@@ -35,7 +35,7 @@ _PLAIN_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _PLAIN_DOMAIN = r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*"
 _PLAIN_PARAMETERS = r"[!-~]+(?: [!-~]+)*"
 _COMMAND = "MAIL FROM|RCPT TO|mail FROM|rcpt TO|mail from|rcpt to"
-_USUAL = re.compile(rf"({_COMMAND}):<({_PLAIN_ATOM}(?:\.{_PLAIN_ATOM})*)@({_PLAIN_DOMAIN})>(?: ({_PLAIN_PARAMETERS}))?".encode())
+_USUAL = re.compile(rf"({_COMMAND}):<({_PLAIN_ATOM}(?:\.{_PLAIN_ATOM})*)@({_PLAIN_DOMAIN})>(?: ({_PLAIN_PARAMETERS}))?")
 usualCommand = _USUAL.fullmatch
 """Matches a line whose groups are command, local part, domain and parameters or None. `parsePath` reads the same from it."""
 _PARAMETER = re.compile(rf"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~{_UTF8}]+))?")

@@ -14,7 +14,6 @@ refused and how; what it does is a function of `commands`. The phase changes onl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from ..model import replies
@@ -28,9 +27,11 @@ from .grammar import usualCommand
 from .steps import AskCredentials, AskData, AskHello, AskLogin, AskRecipient, AskSender, ChangeClient, Phase, Step, TakeChunk
 from .table import Command, commandTable
 
-_USUAL_VERBS = dict.fromkeys((b"MAIL FROM", b"mail FROM", b"mail from"), "MAIL") | dict.fromkeys((b"RCPT TO", b"rcpt TO", b"rcpt to"), "RCPT")
-# Lines that end their path here need no look at the lengths of domain and path.
+_USUAL_VERBS = dict.fromkeys(("MAIL FROM", "mail FROM", "mail from"), "MAIL") | dict.fromkeys(("RCPT TO", "rcpt TO", "rcpt to"), "RCPT")
+# In lines of this length domain and path cannot be too long.
 _SHORT = 250
+# A member of an enumeration costs a fifth of a command to look up.
+_START, _READY, _MAIL, _RCPT, _TEXT, _CHUNKS = Phase
 
 
 def _nothing() -> None:
@@ -68,7 +69,7 @@ class Session:
         self.loggedIn: Callable[[], None] = _nothing
         self.forwarded: Mapping[str, str] | None = None
         self.told: dict[str, str] = {}
-        self.phase = Phase.START
+        self.phase = _START
         self.verb = ""
         self.commands: dict[str, Command] = commandTable(dialect.profile, encrypted=info.tls, authenticated=False)
         self.transactions = 0
@@ -85,16 +86,37 @@ class Session:
     def command(self, line: bytes) -> Reply | Step:
         """Takes a line without its CRLF. Returns the reply, or the step whose `answer` gives it."""
         self._count += 1
-        if 0 < self.dialect.limits.commands < self._count:
+        limits = self.dialect.limits
+        if 0 < limits.commands < self._count:
             return replies.TOO_MANY_COMMANDS
-        usual = usualCommand(line)
-        if usual is not None and self.exchange is None and usual.end(3) <= _SHORT:
-            return self._usual(usual)
         try:
-            # RFC 5321 4.1.1: white space before the CRLF is tolerated.
-            text = line.decode().rstrip(" \t")
+            text = line.decode()
         except UnicodeDecodeError:
             return self._notALine(line, replies.BAD_CHARACTERS)
+        # MAIL or RCPT as most clients send them: one match has checked the characters and read the path, at half the price of the exact way.
+        usual = usualCommand(text) if len(text) <= _SHORT and self.exchange is None else None
+        if usual is None:
+            return self._exactly(line, text)
+        command, local, domain, parameters = usual.groups("")
+        self.verb = verb = _USUAL_VERBS[command]
+        row = self.commands[verb]
+        refusal = row.refusals[self.phase]
+        if refusal is not None:
+            return self._counted(refusal)
+        if len(local) > limits.localPart:
+            return self._result(row.run(self, text[5:]))
+        assert row.path is not None, "MAIL and RCPT have a way for lines whose path was read"
+        # What the constructor does, without the function in between.
+        step = row.path(self, tuple.__new__(Address, (local, domain)), parameters)
+        if isinstance(step, Reply):
+            return self._replied(step)
+        self._question = step
+        return step
+
+    def _exactly(self, line: bytes, text: str) -> Reply | Step:
+        """Any line, by the whole grammar."""
+        # RFC 5321 4.1.1: white space before the CRLF is tolerated.
+        text = text.rstrip(" \t")
         # RFC 5321 4.1.2: control characters are refused; what else Unicode calls unprintable (joiners, say) is part of some people's names.
         if not text.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in text):
             return self._notALine(line, replies.BAD_CHARACTERS)
@@ -115,21 +137,6 @@ class Session:
         if argument and row.bare:
             return self._counted(replies.NO_ARGUMENT_ALLOWED)
         return self._result(row.run(self, argument))
-
-    def _usual(self, line: re.Match[bytes]) -> Reply | Step:
-        """MAIL or RCPT as most clients send them: one match has checked the characters and read the path, at half the price of the exact way."""
-        command, local, domain, parameters = line.groups()
-        self.verb = verb = _USUAL_VERBS[command]
-        row = self.commands[verb]
-        refusal = row.refusals[self.phase]
-        if refusal is not None:
-            return self._counted(refusal)
-        if len(local) > self.dialect.limits.localPart:
-            return self._result(row.run(self, line.group()[5:].decode()))
-        assert row.path is not None, "MAIL and RCPT have a way for lines whose path was read"
-        # What the constructor does, without the function in between.
-        address = tuple.__new__(Address, (local.decode(), domain.decode()))
-        return self._result(row.path(self, address, parameters.decode() if parameters else ""))
 
     def lineTooLong(self, line: bytes) -> Reply:
         """Takes a line that is too long, once, however long it is (RFC 5321 4.5.3.1.4); `line` is it, or its beginning."""
@@ -157,20 +164,21 @@ class Session:
                 self.exchange = None
                 return self._counted(verdict)
             reply = verdict
+        # The usual questions first.
         if isinstance(question, AskRecipient):
             question.envelope.recipients.append(question.recipient)
-            self.phase = Phase.RCPT
+            self.phase = _RCPT
             return reply or replies.RECIPIENT_OK
         if isinstance(question, AskSender):
             self.envelope = question.envelope
             self.transactions += 1
-            self.phase = Phase.MAIL
+            self.phase = _MAIL
             return reply or replies.SENDER_OK
         if isinstance(question, AskData):
-            self.phase = Phase.TEXT
+            self.phase = _TEXT
             return replies.START_DATA
         if isinstance(question, TakeChunk):
-            self.phase = Phase.CHUNKS
+            self.phase = _CHUNKS
             return replies.CHUNK_OK
         if isinstance(question, AskCredentials):
             assert self.exchange is not None, "credentials belong to an exchange"
@@ -192,7 +200,7 @@ class Session:
         if reply is replies.NO_RECIPIENTS_LMTP and isinstance(chunk, TakeChunk) and chunk.last:
             self.reset()
             return None
-        if self.phase in (Phase.RCPT, Phase.CHUNKS):
+        if self.phase in (_RCPT, _CHUNKS):
             self.reset()
         return self._counted(reply)
 
@@ -220,7 +228,7 @@ class Session:
 
     def greet(self, name: str, *, extended: bool) -> Reply:
         """The client has introduced itself (RFC 5321 4.1.4): an open transaction ends. Returns the reply."""
-        self.phase = Phase.READY
+        self.phase = _READY
         self.envelope = None
         self.forwarded = None
         self.info.heloName = name
@@ -233,8 +241,8 @@ class Session:
         """Ends the transaction, if one is open."""
         self.envelope = None
         self.forwarded = None
-        if self.phase is not Phase.START:
-            self.phase = Phase.READY
+        if self.phase is not _START:
+            self.phase = _READY
 
     def tlsStarted(self) -> None:
         """The session is encrypted from now on: what was said before is forgotten (RFC 3207 4.2)."""
@@ -251,7 +259,7 @@ class Session:
         self.envelope = None
         self.forwarded = None
         self.exchange = None
-        self.phase = Phase.START
+        self.phase = _START
         self.commands = commandTable(self.dialect.profile, encrypted=self.info.tls, authenticated=self.info.user is not None)
 
     def _clientChanged(self, told: Mapping[str, str]) -> Reply:

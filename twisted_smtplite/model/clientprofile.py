@@ -109,6 +109,10 @@ class ClientLimits:
     """Lines of one reply."""
     recipients: int = 100
     """Recipients of one transaction, where the server does not say how many it takes (RFC 5321 4.5.3.1.8, RFC 9422)."""
+    eagerText: int = 65_536
+    """Octets of the largest text that is sent together with its MAIL and RCPT, before anybody knows whether they are welcome (RFC 3030 4.2)."""
+    pipelinedMessages: int = 8
+    """Messages that may be on their way in one connection without an answer: so many may be doubled when it breaks (RFC 1047)."""
 
     def __post_init__(self) -> None:
         for row in fields(self):

@@ -27,9 +27,9 @@ class Stage(Enum):
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
-    """DATA, before any of the text was asked for."""
+    """DATA, or the text on its way: it has not been sent whole."""
     TEXT = "text"
-    """The text, by DATA or BDAT, and what was said to it."""
+    """The text was sent whole, by DATA or BDAT."""
 
 
 class PeerReply(NamedTuple):
@@ -37,7 +37,7 @@ class PeerReply(NamedTuple):
 
     Attributes:
         code: the basic code, 200 to 599.
-        enhanced: the enhanced status code (RFC 2034), e.g. ``"5.1.1"``, where all lines begin with the same one that fits `code`; else None.
+        enhanced: the enhanced status code (RFC 2034), e.g. ``"5.1.1"``, where the first line begins with one that fits `code`; else None.
         lines: what people read, a line each, without codes; control characters are gone, and octets that are no UTF-8 show as U+FFFD.
         local: True when no peer said this, but we: no connection, a timeout, a message that this peer cannot take.
     """
@@ -104,6 +104,11 @@ class RecipientOutcome:
     def permanent(self) -> bool:
         """True when it must not be tried again unchanged."""
         return self.reply.permanent
+
+    @property
+    def uncertain(self) -> bool:
+        """True when the peer got the whole message and its answer never came: it may have taken it, and a later try may double it."""
+        return self.stage is Stage.TEXT and self.reply.local
 
     @property
     def code(self) -> int:

@@ -123,13 +123,19 @@ class PatientLineReceiver(LineReceiver):
                     data, self._unread, offset = self._unread, b"", 0
         finally:
             self._parsing = False
-        if not self._holds & _CLOSING:
-            self._unread = (data[offset:] if offset else data) + self._unread
-        self.flush()
+        if offset < len(data) and not self._holds & _CLOSING:
+            self._unread = data[offset:] + self._unread
+        if self.output:
+            self.flush()
+        if self._action is not None:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Does what parsing was interrupted for."""
         action, self._action = self._action, None
-        if action is not None:
-            action()
-            self.release()
+        assert action is not None, "there is something to do"
+        action()
+        self.release()
 
     def _tail(self, data: bytes, offset: int) -> int:
         """Looks at a line whose end has not come. Returns where what must be kept of it begins."""

@@ -22,6 +22,10 @@ class Text(Protocol):
     def size(self) -> int | None:
         """Octets of all pieces together; None when nobody knows before the end."""
 
+    @property
+    def repeatable(self) -> bool:
+        """True if `pieces` may be called again: a message for many recipients may take several transactions."""
+
     def pieces(self) -> Iterator[bytes | Deferred[bytes]]:
         """From the beginning: pieces of 1 to 65,536 octets, or Deferreds that fire with one. The next is asked for after the one before has fired.
 

@@ -110,12 +110,15 @@ class MessageReceiver(AskingLineReceiver):
                 self._session.answer(None)
             self._readChunk(chunk._replace(refusal=refusal), cast(IMessage, message))
             return
-        self.hear(cast(Reply, self._session.answer(refusal)))
-        if refusal is None:
-            self._patience.expectText()
-            self._open(cast(IMessage, message))
-            self._read(DotReader(self._text), last=True)
-            self._giveTrace()
+        reply = cast(Reply, self._session.answer(refusal))
+        if refusal is not None:
+            self.hear(reply)
+            return
+        self.output.append(reply.wire)
+        self._patience.expectText()
+        self._open(cast(IMessage, message))
+        self._read(DotReader(self._text), last=True)
+        self._giveTrace()
 
     def takeChunk(self, chunk: TakeChunk) -> None:
         """BDAT arrived: its chunk is part of the message, or is read and thrown away."""

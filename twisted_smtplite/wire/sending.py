@@ -7,7 +7,7 @@ costs two changes of what the kernel watches and one more wake-up: a third of th
 from __future__ import annotations
 
 from twisted.internet.interfaces import ITransport
-from twisted.internet.tcp import Server
+from twisted.internet.tcp import Client, Server
 
 
 def send(transport: ITransport, data: bytes) -> None:
@@ -15,17 +15,20 @@ def send(transport: ITransport, data: bytes) -> None:
 
     What the kernel does not take at once, and every trouble, is left to `transport.write`.
     """
-    # Exactly this class: what derives from it (TLS put under it, a unix socket with its ancillary data) sends in its own way.
+    # Exactly these classes: what derives from it (TLS put under it, a unix socket with its ancillary data) sends in its own way.
     if (
-        type(transport) is Server
+        (type(transport) is Server or type(transport) is Client)
         and transport.connected
         and not transport.disconnecting
         and not transport.dataBuffer
         and not transport._tempDataBuffer  # noqa: SLF001 - what was written in this turn of the reactor; nothing public tells
     ):
-        sent = transport.writeSomeData(data)
-        if isinstance(sent, int):
-            if sent == len(data):
-                return
-            data = data[sent:]
+        try:
+            sent = transport.socket.send(data)
+        except OSError:
+            # The kernel takes nothing now, or never again: `write` finds out which, and what follows from it.
+            sent = 0
+        if sent == len(data):
+            return
+        data = data[sent:]
     transport.write(data)

@@ -20,6 +20,7 @@ from ..dialogue.session import Session
 from ..dialogue.steps import (
     AskCredentials,
     AskData,
+    AskExpand,
     AskHello,
     AskLogin,
     AskRecipient,
@@ -184,9 +185,14 @@ class SMTPServer(MessageReceiver):
 
     def flush(self) -> None:
         """Writes the replies of this read. Where there are any, the client has made progress."""
-        if self.output:
-            self._patience.since = self._patience.seconds()
-            super().flush()
+        output = self.output
+        if output:
+            patience = self._patience
+            patience.since = patience.seconds()
+            # As in the class above, without the call: this is done for each read.
+            data = output[0] if len(output) == 1 else b"".join(output)
+            output.clear()
+            send(self.transport, data)
 
     # Commands.
 
@@ -219,14 +225,13 @@ class SMTPServer(MessageReceiver):
 
     def _take(self, step: Step) -> None:
         """Takes a step: asks the delivery what the rules leave open. Most answers are plain: they take the short way, through no Deferred."""
-        backend = self._backend
         info = self.info
         answer: Any
         try:
             if isinstance(step, AskRecipient):
-                answer = backend.delivery.validateTo(info, step.envelope, step.recipient)
+                answer = self._backend.delivery.validateTo(info, step.envelope, step.recipient)
             elif isinstance(step, AskSender):
-                answer = backend.delivery.validateFrom(info, step.envelope)
+                answer = self._backend.delivery.validateFrom(info, step.envelope)
             elif isinstance(step, AskData):
                 self.askForMessage(step.envelope)
                 return
@@ -245,10 +250,8 @@ class SMTPServer(MessageReceiver):
             elif isinstance(step, (AskHello, AskLogin)):
                 self._consult(step)
                 return
-            elif isinstance(step, AskVerify):
-                answer = backend.verifier.verify(info, step.text) if backend.verifier else None
             else:
-                answer = backend.expander.expand(info, step.text) if backend.expander else None
+                answer = self._lookUp(step)
         except Exception:  # noqa: BLE001 - whatever a delivery does wrong, the session goes on
             answer = self.failed(Failure())  # type: ignore[no-untyped-call]
         if answer is None:
@@ -256,6 +259,13 @@ class SMTPServer(MessageReceiver):
         else:
             self._subject = step.subject if isinstance(step, (AskRecipient, AskSender)) else None
             self.awaitAnswer(answer, self._decided)
+
+    def _lookUp(self, step: AskVerify | AskExpand) -> Any:
+        """Asks the delivery what VRFY or EXPN wants to know."""
+        backend = self._backend
+        if isinstance(step, AskVerify):
+            return backend.verifier.verify(self.info, step.text) if backend.verifier else None
+        return backend.expander.expand(self.info, step.text) if backend.expander else None
 
     def _consult(self, step: AskHello | AskLogin) -> None:
         """Asks the policies what they alone decide."""

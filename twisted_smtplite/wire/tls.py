@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
-from twisted.internet.interfaces import IHandshakeListener, IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -34,8 +40,14 @@ def implicitTLS(factory: IProtocolFactory, creator: IOpenSSLServerConnectionCrea
     return TLSMemoryBIOFactory(creator, False, factory, clock=reactor)
 
 
-def startTLS(protocol: PatientLineReceiver, creator: IOpenSSLServerConnectionCreator, reactor: IReactorTime) -> None:
-    """Puts a TLS layer under a connected protocol, which from now on talks to its peer through that.
+def startTLS(
+    protocol: PatientLineReceiver,
+    creator: IOpenSSLServerConnectionCreator | IOpenSSLClientConnectionCreator,
+    reactor: IReactorTime,
+    *,
+    client: bool = False,
+) -> None:
+    """Puts a TLS layer under a connected protocol, which from now on talks to its peer through that. A `client` begins the handshake.
 
     Not `transport.startTLS`: that one takes its clock from the global reactor, which need not be the one that runs. What wraps the protocol (a trace
     of the wire, say) stays between it and TLS.
@@ -50,7 +62,7 @@ def startTLS(protocol: PatientLineReceiver, creator: IOpenSSLServerConnectionCre
     if not IHandshakeListener.providedBy(listener):
         raise TypeError(f"{inner!r} would not tell the session that TLS is there: it must provide IHandshakeListener")
     raw = inner.transport
-    layer = TLSMemoryBIOProtocol(implicitTLS(Factory.forProtocol(Protocol), creator, reactor), inner, False)
+    layer = TLSMemoryBIOProtocol(TLSMemoryBIOFactory(creator, client, Factory.forProtocol(Protocol), clock=reactor), inner, False)
     raw.unregisterProducer()
     # The creator may fail here: then the connection is still the session's, which is to hear of its end.
     layer.makeConnection(raw)
@@ -78,7 +90,7 @@ def noteFacts(transport: TLSMemoryBIOProtocol, info: SessionInfo) -> None:
     verified = certificate is not None and connection.get_app_data() is not _UNVERIFIED
     info.certificate = identity(cast("X509", certificate).to_cryptography()) if verified else None
     own = connection.get_certificate()
-    info.channelBinding = _endPoint(own.to_cryptography()) if own is not None else None
+    info.channelBinding = endPoint(own.to_cryptography()) if own is not None else None
 
 
 def identity(certificate: x509.Certificate) -> str | None:
@@ -103,7 +115,7 @@ def failureText(reason: BaseException | None) -> str | None:
     return f"TLS failed: {causes[0][-1] or 'unknown'}" if causes and isinstance(causes, list) else "TLS failed"
 
 
-def _endPoint(certificate: x509.Certificate) -> bytes:
+def endPoint(certificate: x509.Certificate) -> bytes:
     """The data of tls-server-end-point (RFC 5929 4.1): the certificate's hash, by its signature's algorithm, but SHA-256 for MD5 and SHA-1."""
     algorithm = certificate.signature_hash_algorithm
     name = algorithm.name if algorithm is not None else "sha256"

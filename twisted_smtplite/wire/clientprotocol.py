@@ -1,0 +1,455 @@
+"""The client's protocol: puts the dialogue's rules on a connection, sends texts, and tells what became of each message.
+
+Knows messages, time and TLS. Must not know where connections come from (`client`), nor what a text is made of. Several messages may be on their way:
+what each waits for is the session's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..dialogue.clientsession import ClientSession
+from ..dialogue.clientsteps import BeginTLS, Ended, Event, Failed, Finished, Ready, SendText, StopText, Transaction
+from ..dialogue.replyreader import MalformedReply, ReplyReader
+from ..model.clientprofile import ClientLimits, ClientProfile, TLSUse
+from ..model.envelope import Envelope
+from ..model.errors import ConnectionFailed, ProtocolViolation, SMTPClientError, TLSFailed
+from ..model.results import Delivery, PeerReply, RecipientOutcome, Stage
+from .clienttls import AnyCertificate, Trust, binding
+from .lines import PatientLineReceiver
+from .outgoing import Text
+from .textfeed import TextFeed
+from .tls import failureText, startTLS
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+Trace: TypeAlias = Callable[[str, bytes], None]
+"""Hears the dialogue: ``"S"`` and octets of the server, ``"C"`` and commands, ``"T"`` and octets of a text. Secrets are left out."""
+
+# Octets gathered before they are written.
+_GATHER = 65_536
+# RFC 5321 4.5.3.1.10: too many recipients; the rest in another transaction.
+_TOO_MANY = (452, 552)
+
+
+def local(code: int, enhanced: str, text: str) -> PeerReply:
+    """A reply that no peer gave."""
+    return PeerReply(code, enhanced, (text,), local=True)
+
+
+class _Message:
+    """A message given to `SMTPClient.send`, until all is known about it."""
+
+    __slots__ = ("deferred", "envelope", "open", "outcomes", "text")
+
+    def __init__(self, envelope: Envelope, text: Text, deferred: Deferred[Delivery]) -> None:
+        self.envelope = envelope
+        self.text = text
+        self.deferred = deferred
+        self.outcomes: list[RecipientOutcome | None] = [None] * len(envelope.recipients)
+        # The transactions that it has taken so far and that are not finished, with the indices of their recipients.
+        self.open: dict[Transaction, list[int]] = {}
+
+
+@implementer(IHandshakeListener)
+class SMTPClient(PatientLineReceiver):
+    """One connection to a server. Made by `client.connect`.
+
+    Attributes:
+        host: the server's name.
+        opened: fires with this when the dialogue stands; fails with an `SMTPClientError`.
+    """
+
+    delimiter = b"\r\n"
+
+    def __init__(self, reactor: IReactorTime, profile: ClientProfile, limits: ClientLimits, *, host: str, trust: Trust, trace: Trace | None) -> None:
+        super().__init__()
+        self.host = host
+        self.MAX_LENGTH = limits.replyLine - 2
+        self.opened: Deferred[SMTPClient] = Deferred(self._openingCancelled)
+        self._reactor: Any = reactor
+        self._profile = profile
+        self._trust = trust
+        self._trace = trace
+        self._session = ClientSession(profile, limits, host=host)
+        self.output = self._session.output
+        self._reader = ReplyReader(limits.replyLines)
+        self._limits = limits
+        self._messages: dict[Transaction, _Message] = {}
+        self._feed: TextFeed | None = None
+        self._shaking = False
+        self._gathered = 0
+        self._timer: IDelayedCall | None = None
+        self._deadline = 0.0
+        self._over = False
+        self._gone = False
+        self._whenEnded: list[Deferred[None]] = []
+
+    # What senders call.
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        """What the server offers: keywords in upper case, and the text behind them."""
+        return dict(self._session.peer.extensions)
+
+    @property
+    def usable(self) -> bool:
+        """True while `send` may be called."""
+        return self._session.usable and not self._over
+
+    @property
+    def pending(self) -> int:
+        """How many messages were given to `send` and are not finished."""
+        return len({id(message) for message in self._messages.values()})
+
+    def send(self, envelope: Envelope, content: Text) -> Deferred[Delivery]:
+        """Sends a message. May be called again before that is done: they go out in order, as close together as the server allows.
+
+        Returns:
+            A Deferred of an outcome for each recipient, whatever the server says. It fails with an `SMTPClientError` when the message cannot go
+            to this server (`Unsendable`: the session goes on), or the connection ended before anything of it was answered (`ConnectionFailed`:
+            it may safely be sent elsewhere). Cancelling it ends the connection, unless the message had not begun.
+        """
+        deferred: Deferred[Delivery] = Deferred(lambda _: self._cancelled(message))
+        if not self.usable:
+            deferred.errback(ConnectionFailed(local(451, "4.4.2", "the connection takes no more messages"), Stage.MAIL, self.host))
+            return deferred
+        message = _Message(envelope, content, deferred)
+        try:
+            if envelope.body == "8BITMIME" and not self._session.peer.offers("8BITMIME"):
+                message.text = content.sevenBit()
+                message.envelope = replace(envelope, body="7BIT")
+            groups = self._session.groups(envelope.recipients)
+            self._submit(message, groups[:1] if not content.repeatable else groups)
+        except SMTPClientError as error:
+            self._withdraw(message)
+            error.host = self.host
+            deferred.errback(error)
+            return deferred
+        self._act(self._session.advance())
+        return deferred
+
+    def quit(self) -> Deferred[None]:
+        """Ends the session once the messages are sent. The Deferred fires when the connection is closed, and does not fail."""
+        ended = self.whenEnded()
+        if not self._over:
+            self._act(self._session.quit())
+        return ended
+
+    def abort(self) -> None:
+        """Closes the connection at once."""
+        self._end(local(451, "4.4.2", "the connection was given up"))
+        self._cut()
+
+    def whenEnded(self) -> Deferred[None]:
+        """Fires when the connection is closed."""
+        deferred: Deferred[None] = Deferred()
+        if self._gone:
+            deferred.callback(None)
+        else:
+            self._whenEnded.append(deferred)
+        return deferred
+
+    # The connection.
+
+    def connectionMade(self) -> None:
+        """The server speaks first; where TLS comes before that, the client begins the handshake."""
+        self._expect()
+        if self._profile.tls is TLSUse.IMPLICIT:
+            self._encrypt()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there: by STARTTLS, or from the beginning."""
+        self._shaking = False
+        self._expect()
+        facts = binding(self.transport)  # type: ignore[arg-type]
+        if self._profile.tls is TLSUse.IMPLICIT:
+            self._session.secure = True
+            self._session.binding = facts
+        else:
+            self._act(self._session.tlsStarted(facts))
+
+    def lineReceived(self, line: bytes) -> None:
+        """Takes a line of a reply."""
+        if self._trace is not None:
+            self._trace("S", line + b"\r\n")
+        try:
+            reply = self._reader.line(line)
+        except MalformedReply as error:
+            self._violated(str(error))
+            return
+        if reply is not None:
+            self._act(self._session.reply(reply))
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A reply that does not end."""
+        self._violated(f"a reply line of more than {self.MAX_LENGTH} octets")
+
+    def soon(self, action: Callable[[], None]) -> None:
+        """Has `action` done in the next turn of the reactor."""
+        self._reactor.callLater(0, action)
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full. Replies are read all the same, or both sides might wait for each other (RFC 2920 3.1)."""
+        if self._feed is not None:
+            self._feed.pause()
+
+    def resumeProducing(self) -> None:
+        """The server has taken what it was sent."""
+        if self._feed is not None:
+            # RFC 5321 4.5.3.2.5: the wait is for each block.
+            self._expect()
+            self._feed.resume()
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes all gathered output at once."""
+        self._gathered = 0
+        if self._trace is not None and self.output:
+            self._traceCommands(self._trace)
+        super().flush()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone."""
+        super().connectionLost(reason)
+        why = failureText(reason.value)
+        self._end(local(451, "4.7.5" if why else "4.4.2", why or "the server has closed the connection"))
+        self._gone = True
+        whenEnded, self._whenEnded = self._whenEnded, []
+        for deferred in whenEnded:
+            deferred.callback(None)
+
+    # What the session wants done.
+
+    def _act(self, events: Sequence[Event]) -> None:
+        """Does what is to be done, then writes what is to be said."""
+        for event in events:
+            if isinstance(event, SendText):
+                self._sendText(event.transaction)
+            elif isinstance(event, Finished):
+                self._finished(event.transaction)
+            elif isinstance(event, StopText):
+                self._stopText()
+            elif isinstance(event, Ready):
+                self.opened.callback(self)
+            elif isinstance(event, BeginTLS):
+                self.interrupt(self._encrypt)
+            elif isinstance(event, Failed):
+                self._fail(event.error)
+            else:
+                assert isinstance(event, Ended), "there is nothing else"
+                self._end(local(451, "4.4.2", "the session is over"))
+                self.close()
+        if not self._over:
+            self._expect()
+            if not self._parsing:
+                self.flush()
+
+    def _encrypt(self) -> None:
+        """Begins the handshake. What the server has said behind its reply to STARTTLS did not come through TLS: nobody knows from whom."""
+        if self.clearLineBuffer() or not self._reader.between:
+            self._violated("something was said between STARTTLS and TLS")
+            return
+        self._shaking = True
+        try:
+            creator = self._trust(self.host) if self._profile.tls.verifies else AnyCertificate(self.host)
+            startTLS(self, creator, self._reactor, client=True)
+        except Exception as error:  # noqa: BLE001 - a name that no certificate can have, or trust that cannot be read
+            self._fail(TLSFailed(local(451, "4.7.5", f"TLS cannot begin: {error}"), Stage.TLS, self.host))
+
+    def _sendText(self, transaction: Transaction) -> None:
+        message = self._messages[transaction]
+        self._feed = feed = TextFeed(transaction, message.text, self._session, self._writeText, self._textEnded, self.soon)
+        feed.run()
+
+    def _writeText(self, octets: bytes) -> None:
+        if self._trace is not None:
+            self.flush()
+            self._trace("T", octets)
+        self.output.append(octets)
+        self._gathered += len(octets)
+        if self._gathered >= _GATHER or self._trace is not None:
+            self._gathered = 0
+            super().flush()
+
+    def _textEnded(self, failure: Failure | None) -> None:
+        feed, self._feed = self._feed, None
+        if failure is None:
+            self._act(self._session.textSent())
+            return
+        # RFC 5321 4.1.1.4: a text that cannot go on must not end, or half of it would be delivered.
+        assert feed is not None, "it has just ended"
+        message = self._messages[feed.transaction]
+        self._forget(message)
+        self._end(local(451, "4.4.2", "the connection was given up: another message's text broke off"))
+        self._cut()
+        message.deferred.errback(failure)
+
+    def _stopText(self) -> None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.stop()
+
+    def _finished(self, transaction: Transaction) -> None:
+        """All is known about a transaction; perhaps also about its message."""
+        message = self._messages.pop(transaction, None)
+        if message is None:
+            return
+        indices = message.open.pop(transaction)
+        for index, outcome in zip(indices, transaction.outcomes, strict=True):
+            message.outcomes[index] = outcome
+        if message.open:
+            return
+        try:
+            if self._submitRest(message):
+                return
+        except SMTPClientError:
+            # The server has become stricter meanwhile: what is known already stays.
+            self._withdraw(message)
+        outcomes = tuple(outcome for outcome in message.outcomes if outcome is not None)
+        message.deferred.callback(Delivery(outcomes, self.host, frozenset(self._session.peer.extensions)))
+
+    def _submitRest(self, message: _Message) -> bool:
+        """Puts recipients for whom one transaction had no room into another. Returns True if there are such."""
+        rest = [
+            index
+            for index, outcome in enumerate(message.outcomes)
+            if outcome is None or (outcome.stage is Stage.RCPT and outcome.code in _TOO_MANY and outcome.reply.enhanced in ("4.5.3", "5.5.3"))
+        ]
+        if rest and message.text.repeatable and self.usable and any(outcome is not None and outcome.accepted for outcome in message.outcomes):
+            self._submit(message, [[rest[each] for each in group] for group in self._session.groups([message.envelope.recipients[i] for i in rest])])
+            return True
+        for index in rest:
+            if message.outcomes[index] is None:
+                reply = local(452, "4.5.3", "too many recipients for one transaction")
+                message.outcomes[index] = RecipientOutcome(message.envelope.recipients[index], Stage.RCPT, reply)
+        return False
+
+    def _submit(self, message: _Message, groups: Sequence[Sequence[int]]) -> None:
+        size = message.text.size
+        for group in groups:
+            if not self._session.usable:
+                raise ConnectionFailed(local(451, "4.4.2", "the server takes no more messages in this session"), Stage.MAIL, self.host)
+            transaction = self._session.submit(message.envelope, [message.envelope.recipients[index] for index in group], size)
+            message.open[transaction] = list(group)
+            self._messages[transaction] = message
+
+    def _cancelled(self, message: _Message) -> None:
+        """Nobody waits for this message any more."""
+        if self._withdraw(message):
+            return
+        self._forget(message)
+        self.abort()
+
+    def _openingCancelled(self, opened: Deferred[SMTPClient]) -> None:
+        opened.errback(CancelledError())
+        self.abort()
+
+    def _withdraw(self, message: _Message) -> bool:
+        """Takes a message back. Returns False if something of it has begun."""
+        withdrawn = [transaction for transaction in message.open if self._session.withdraw(transaction)]
+        for transaction in withdrawn:
+            del message.open[transaction]
+            del self._messages[transaction]
+        return not message.open
+
+    def _forget(self, message: _Message) -> None:
+        for transaction in message.open:
+            del self._messages[transaction]
+        message.open.clear()
+
+    # The end.
+
+    def _violated(self, text: str) -> None:
+        self._fail(ProtocolViolation(local(451, "4.5.0", text), self._session.stage, self.host))
+        self._cut()
+
+    def _fail(self, error: SMTPClientError) -> None:
+        """The session cannot go on."""
+        self._end(error.reply, error)
+        self.close()
+
+    def _end(self, reply: PeerReply, error: SMTPClientError | None = None) -> None:
+        """Tells everybody who waits how it ended, once."""
+        if self._over:
+            return
+        stage = Stage.TLS if self._shaking else self._session.stage
+        ready = self._session.ready
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._stopText()
+        strange = self._session.lost(reply)
+        for event in self._session.advance():
+            if isinstance(event, Finished):
+                self._finished(event.transaction)
+        if error is None:
+            error = (TLSFailed if self._shaking else ConnectionFailed)(reply, stage, self.host)
+        for message in dict.fromkeys(self._messages.pop(transaction) for transaction in strange if transaction in self._messages):
+            self._conclude(message, strange, error)
+        if not ready and not self.opened.called:
+            self.opened.errback(error)
+
+    def _conclude(self, message: _Message, strange: Sequence[Transaction], error: SMTPClientError) -> None:
+        """A message of which some transactions never began: if that is true of all, it can be sent elsewhere as if nothing had been."""
+        message.open.clear()
+        if not any(message.outcomes):
+            message.deferred.errback(ConnectionFailed(error.reply, Stage.MAIL, self.host))
+            return
+        outcomes = tuple(
+            outcome or RecipientOutcome(recipient, Stage.MAIL, error.reply)
+            for outcome, recipient in zip(message.outcomes, message.envelope.recipients, strict=True)
+        )
+        message.deferred.callback(Delivery(outcomes, self.host, frozenset(self._session.peer.extensions)))
+
+    def _cut(self) -> None:
+        abort = getattr(self.transport, "abortConnection", None)
+        if abort is not None:
+            abort()
+        else:
+            self.transport.loseConnection()
+
+    # Time.
+
+    def _expect(self) -> None:
+        """Something has happened: the next thing has its own time. The timer itself is looked at lazily, so that this costs little."""
+        if self._over:
+            return
+        waits = self._shaking or self._session.awaited or self._feed is not None
+        wait = self._limits.handshakeTimeout if self._shaking else self._session.wait
+        self._deadline = self._reactor.seconds() + wait if waits else 0.0
+        timer = self._timer
+        if waits and (timer is None or timer.getTime() > self._deadline):
+            if timer is not None:
+                timer.cancel()
+            self._timer = self._reactor.callLater(wait, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        left = self._deadline - self._reactor.seconds()
+        if not self._deadline:
+            return
+        if left > 0:
+            self._timer = self._reactor.callLater(left, self._look)
+            return
+        awaited = self._session.awaited
+        what = "the handshake" if self._shaking else f"the reply to {awaited[0].command.name}" if awaited else "the server to take the text"
+        self._end(local(451, "4.4.2", f"timed out waiting for {what}"))
+        self._cut()
+
+    def _traceCommands(self, trace: Trace) -> None:
+        secret = self._session.exchange is not None
+        for octets in self.output:
+            if secret and octets != b"*\r\n":
+                octets = b" ".join(octets.split(b" ")[:2]).rstrip() + b" ***\r\n" if octets.startswith(b"AUTH ") else b"***\r\n"  # noqa: PLW2901
+            trace("C", octets)
