@@ -17,7 +17,7 @@ from OpenSSL import SSL
 from tlsstage import AUTHORITY, STRANGERS, Client, Creator, Serve, Server, trusting
 from twisted.internet.error import ConnectionDone
 
-from twisted_smtplite.wire.tls import _endPoint, admitUnverified, failureText, identity
+from twisted_smtplite.wire.tls import endPoint, admitUnverified, failureText, identity
 
 # -- What it tells.
 
@@ -125,7 +125,7 @@ def test_a_certificate_that_is_none_by_the_letter_names_nobody() -> None:
     ("key", "algorithm", "length"), [(KEY, hashes.SHA384(), 48), (KEY, hashes.SHA256(), 32), (ed25519.Ed25519PrivateKey.generate(), None, 32)]
 )
 def test_what_scram_binds_to_is_hashed_as_the_certificate_is_signed(key: Any, algorithm: Any, length: int) -> None:
-    assert len(_endPoint(certificate(name="x", key=key, algorithm=algorithm))) == length
+    assert len(endPoint(certificate(name="x", key=key, algorithm=algorithm))) == length
 
 
 @pytest.mark.parametrize(
