@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from actors import Breakage, Verdict, Wrong, raises, refusal
-from policies import policyFor
+from descriptions import describe, describeSession
+from scenery import Scenery
 from stage import Stage, noFailures
 from transcript import Dialogue, Step, TranscriptError, matches
-from twisted.internet.defer import CancelledError, Deferred
-
-from twisted_smtplite.model.envelope import Envelope, Recipient, SessionInfo
-from twisted_smtplite.model.limits import BareLineEnds, Limits
-from twisted_smtplite.model.profile import Profile
-from twisted_smtplite.model.reply import Refused, Reply
+from verdicts import verdictFor
 
 
 class Play(NamedTuple):
@@ -62,28 +56,6 @@ class Player:
         self._delivered = 0
         self._closed = False
         self._drained: list[object] = []
-        options: dict[str, Any] = {}
-        self._crowd: list[str] = []
-        self._policies: list[str] = []
-        for word, values in dialogue.settings:
-            if word == "limits":
-                options["limits"] = _limits(values)
-            elif word == "profile":
-                options["profile"] = _profile(values)
-            elif word == "policy":
-                self._policies.append(" ".join(values))
-            elif word == "users":
-                options["users"] = dict(value.split(":", 1) for value in values)
-            elif word in ("hostname", "peer", "tls"):
-                options[word] = values[0]
-            elif word in ("offer", "proxies", "xclients"):
-                options[word] = values
-            elif word == "delivery":
-                options["extras"] = values
-            elif word == "crowd":
-                self._crowd = [values[1] if len(values) > 1 else "192.0.2.1"] * int(values[0])
-            else:
-                raise TranscriptError(f"{dialogue.name}: unknown setting {word}")
         self._actions: dict[str, Callable[[Step], None]] = {
             "C": self._send,
             "C=": self._sendWhole,
@@ -98,10 +70,8 @@ class Player:
             "+": self._wait,
             "$": self._happen,
         }
-        self._stage = Stage(slow=play.slow, leaky=play.leaky, rng=self._rng, policies=self._makePolicies, **options)
-
-    def _makePolicies(self, stage: Stage) -> list[object]:
-        return [policyFor(text, stage, verdictFor) for text in self._policies]
+        self._scenery = scenery = Scenery.of(dialogue)
+        self._stage = Stage(slow=play.slow, leaky=play.leaky, rng=self._rng, policies=scenery.makePolicies, **scenery.options)
 
     def run(self) -> None:
         """Plays it.
@@ -111,7 +81,7 @@ class Player:
         """
         with noFailures(lambda: self._stage.delivery.breakages):
             try:
-                for peer in self._crowd:
+                for peer in self._scenery.crowd:
                     self._stage.join(peer)
                 self._stage.connect()
                 for step in self._dialogue.steps:
@@ -265,147 +235,3 @@ class Player:
 
 class Departure(AssertionError):
     """The server left the text of the dialogue."""
-
-
-def describe(envelope: Envelope) -> str:
-    """An envelope as the `@` mark has it."""
-    words = [f"<{envelope.sender}>"]
-    words += [f"body={envelope.body}"] * (envelope.body != "7BIT")
-    words += [f"size={envelope.size}"] * (envelope.size is not None)
-    words += ["smtputf8"] * envelope.smtputf8
-    words += [f"auth=<{envelope.submitter}>"] * (envelope.submitter is not None)
-    words += [f"ret={envelope.ret}"] * (envelope.ret is not None)
-    words += [f"envid={envelope.envelopeId}"] * (envelope.envelopeId is not None)
-    words += ["requiretls"] * envelope.requireTLS
-    if envelope.deliverBy is not None:
-        words.append(f"by={envelope.deliverBy.seconds}{envelope.deliverBy.mode}{'T' * envelope.deliverBy.trace}")
-    words += [f"priority={envelope.priority}"] * (envelope.priority != 0)
-    if envelope.holdUntil is not None:
-        words.append(f"hold={envelope.holdUntil - envelope.receivedAt:.0f}")
-    words += ["prdr"] * envelope.prdr
-    words += [f"{name}={value}" for name, value in (envelope.forwarded or {}).items()]
-    return " ".join([*words, "->", *map(_describeRecipient, envelope.recipients)])
-
-
-def _describeRecipient(recipient: Recipient) -> str:
-    words = [f"<{recipient.address}>"]
-    if recipient.notify is not None:
-        words.append(f"notify={','.join(sorted(recipient.notify))}")
-    if recipient.originalRecipient is not None:
-        words.append(f"orcpt={';'.join(recipient.originalRecipient)}")
-    if recipient.validSince is not None:
-        words.append(f"since={recipient.validSince.time:.0f}{recipient.validSince.action}")
-    return " ".join(words)
-
-
-def describeSession(info: SessionInfo) -> str:
-    """What is known of the client, as the `@ session` mark has it."""
-    words = [f"session {info.peerHost}:{info.peerPort} {info.protocol} helo={info.heloName}"]
-    words += [f"name={info.peerName}"] * bool(info.peerName)
-    words += [f"to={info.localHost}:{info.localPort}"] * bool(info.localHost)
-    words += [f"user={info.user} by={info.mechanism}"] * (info.user is not None)
-    words += [f"tls={info.tlsVersion},{info.tlsCipher},{info.serverName},{info.certificate}"] * bool(info.tlsVersion)
-    return " ".join(words)
-
-
-def _limits(values: list[str]) -> Limits:
-    kinds = {row.name: row.type for row in fields(Limits)}
-    given: dict[str, Any] = {}
-    for value in values:
-        name, _, text = value.partition("=")
-        if name == "bareLineEnds":
-            given[name] = BareLineEnds(text)
-        elif name == "lenientPaths":
-            given[name] = text == "true"
-        else:
-            given[name] = (int if kinds[name] == "int" else float)(text)
-    return Limits(**given)
-
-
-def _profile(values: list[str]) -> Profile:
-    given: dict[str, Any] = {}
-    for value in values:
-        name, _, text = value.partition("=")
-        given[name] = tuple(text.split(",")) if name == "mechanisms" else text == "true"
-    return Profile(**given)
-
-
-def verdictFor(text: str, stage: Stage) -> Verdict:
-    """What a `?` line means: a reply (``550 5.1.1 No such user``), or a word of `_WORDS`.
-
-    Raises:
-        TranscriptError: it is neither.
-    """
-    word, _, rest = text.partition(" ")
-    if word.isdigit():
-        return lambda: refusal(text)
-    if word not in _WORDS:
-        raise TranscriptError(f"unknown verdict {text!r}")
-    return _WORDS[word](rest, stage)
-
-
-def _closing(rest: str, stage: Stage) -> Verdict:
-    plain = refusal(rest)
-    return lambda: Reply(plain.code, plain.enhanced, plain.text, closes=True)
-
-
-def _each(rest: str, stage: Stage) -> Verdict:
-    outcomes = [verdictFor(each.strip(), stage)() for each in rest.split("|")]
-    return lambda: outcomes
-
-
-def _waiting(rest: str, stage: Stage) -> Verdict:
-    seconds, _, then = rest.partition(" ")
-    later = verdictFor(then, stage)
-    return lambda: stage.delivery.waits(float(seconds)).addCallback(lambda _: later())
-
-
-def _stubbornly(rest: str, stage: Stage) -> Verdict:
-    seconds, _, then = rest.partition(" ")
-    return lambda: Deferred.fromCoroutine(_stubborn(stage, float(seconds), verdictFor(then, stage)))
-
-
-async def _stubborn(stage: Stage, seconds: float, then: Verdict) -> Any:
-    late: Deferred[None] = Deferred()
-    stage.clock.callLater(seconds, late.callback, None)
-    try:
-        await stage.delivery.waits(seconds)
-    except CancelledError:
-        # Not among the delivery's open questions: nobody waits for this one any more.
-        await late
-    return then()
-
-
-def _breaking(rest: str, stage: Stage) -> Verdict:
-    return lambda: Refused(refusal(rest)) if rest else Breakage()
-
-
-def _wrong(rest: str, stage: Stage) -> Verdict:
-    answer = verdictFor(rest, stage)() if rest else object()
-    return lambda: Wrong(answer)
-
-
-_WORDS: dict[str, Callable[[str, Stage], Verdict]] = {
-    # Yes.
-    "ok": lambda rest, stage: lambda: None,
-    # Yes, and this is the queue id.
-    "id": lambda rest, stage: lambda: rest,
-    # A verdict for each recipient: `each ok | 550 5.2.2 Full`.
-    "each": _each,
-    # A refusal that is raised.
-    "refuse": lambda rest, stage: raises(lambda: Refused(refusal(rest))),
-    # A reply that closes the connection.
-    "close": _closing,
-    # Any other exception.
-    "raise": lambda rest, stage: raises(Breakage),
-    # On startMessage: the message fails while it is read, with an exception or this refusal.
-    "breaks": _breaking,
-    # An answer of the wrong type, or one that does not fit here.
-    "wrong": _wrong,
-    # No answer.
-    "never": lambda rest, stage: lambda: stage.delivery.waits(None),
-    # An answer after so many seconds: `wait 10 ok`.
-    "wait": _waiting,
-    # The same, from somebody who does not let himself be cancelled.
-    "stubborn": _stubbornly,
-}

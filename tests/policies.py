@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from actors import Breakage, Verdict
 from stage import Stage
+from verdicts import verdictFor
 from zope.interface import implementer
 
 from twisted_smtplite.interfaces import ISessionPolicy
@@ -16,7 +17,7 @@ from twisted_smtplite.policy.registry import makePolicy
 QUESTIONS = ("connect", "ehlo", "auth", "mail", "rcpt", "data", "endOfData")
 
 
-def policyFor(text: str, stage: Stage, verdictFor: Callable[[str, Stage], Verdict]) -> object:
+def policyFor(text: str, stage: Stage) -> object:
     """``NAME:ARGUMENT`` as on the command line, or ``says QUESTION VERDICT``: to this question always that answer."""
     word, _, rest = text.partition(" ")
     policy: Any

@@ -22,7 +22,7 @@ at the start of a line says who speaks:
     S* 250 text   all that is left of a reply; each line is this text
     S.            the server closes
     C.            the client is gone
-    ? verdict     the delivery's next answer, in the order of its questions; without it the answer is yes (see `player.verdictFor`)
+    ? verdict     the delivery's next answer, in the order of its questions; without it the answer is yes (see `verdicts`)
     @ envelope    the last envelope that was completed: `<sender> [body=..] [size=..] [smtputf8] ... -> <recipient> <recipient>`, with a word for
                   each parameter that was given (see `player.describe`)
     @ session ... what was known of its client (see `player.describeSession`)

@@ -6,11 +6,12 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
+from descriptions import describe
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from player import describe, verdictFor
 from scripts import TO_TLS, TRANSACTION, cutAt, cuts, scripts, verdicts, ways
 from stage import Stage, assertWellFormed, noFailures
+from verdicts import verdictFor
 
 from twisted_smtplite.model.limits import BareLineEnds, Limits
 from twisted_smtplite.model.profile import Profile

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import pytest
+from descriptions import describe
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from player import describe
 from stage import Stage
 
 from twisted_smtplite.dialogue.grammar import PathError, PathTooLong, parsePath
