@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from dovecot import Dovecot
+from eximserver import Exim
 from listener import AUTHORITY, STRANGERS, Listener
+from mailserver import MailServer
+from opensmtpd import OpenSMTPD
+from postfixserver import PostfixServer
 from twisted.internet.defer import ensureDeferred
 
 
@@ -34,3 +39,27 @@ def authorities(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     AUTHORITY.cert_pem.write_to_path(str(files["ours"]))
     STRANGERS.cert_pem.write_to_path(str(files["strangers"]))
     return files
+
+
+KINDS: dict[str, type[MailServer]] = {kind.name: kind for kind in (Dovecot, Exim, OpenSMTPD, PostfixServer)}
+
+
+@pytest.fixture(scope="session")
+def peer() -> Iterator[Callable[[str], MailServer]]:
+    """Gives the mail server of a name, which starts when it is first asked for; skips the test where it cannot."""
+    running: dict[str, MailServer] = {}
+
+    def get(name: str) -> MailServer:
+        kind = KINDS[name]
+        if reason := kind.whyNot():
+            pytest.skip(reason)
+        if name not in running:
+            # Without Dovecot there is nobody to ask about passwords, but all the rest goes.
+            server = kind(get("dovecot").secrets) if kind is PostfixServer and Dovecot.whyNot() is None else kind()
+            running[name] = server
+            server.start()
+        return running[name]
+
+    yield get
+    for server in reversed(running.values()):
+        server.stop()
