@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -280,13 +281,22 @@ async def test_what_another_process_takes_in_falls_due_here(make: Any) -> None:
 
 def test_one_process_sends(make: Any) -> None:
     store, other = make(), make()
-    for one in (store, other):
-        one.prepare()
     assert store.claim() and store.claim()
     assert not other.claim()
     store.stopService()
     assert other.claim()
     other.unclaim()
+
+
+def test_whoever_sends_next_knows_whether_the_one_before_him_just_died(make: Any) -> None:
+    first, second, third = make(), make(), make()
+    assert first.claim() and not first.unclean
+    # As the system closes the files of a process that was killed.
+    os.close(first._claim)
+    first._claim = -1
+    assert second.claim() and second.unclean
+    second.unclaim()
+    assert third.claim() and not third.unclean
 
 
 # ---- After a crash.

@@ -110,6 +110,9 @@ RATE_OF_CONNECTIONS = Reply(421, "4.7.0", "Too many connections in a short time,
 RATE_OF_MESSAGES = Reply(452, "4.7.0", "Too many messages in a short time, try again later")
 RATE_OF_RECIPIENTS = Reply(452, "4.7.0", "Too many recipients in a short time, try again later")
 
+# The relay.
+RELAYING_DENIED = Reply(550, "5.7.1", "Relaying is for users who have authenticated")
+
 # Submission (RFC 6409 4.2).
 SENDER_UNQUALIFIED = Reply(554, "5.1.8", "The domain of the sender must be fully qualified")
 RECIPIENT_UNQUALIFIED = Reply(554, "5.1.2", "The domain of the recipient must be fully qualified")

@@ -22,9 +22,11 @@ from twisted.python.failure import Failure
 
 from ..delivery.database import openToRead
 from ..delivery.databasestoring import DatabaseMessage, DatabaseStorage
+from ..delivery.durable import makeDirectory
 from ..delivery.storing import absolute
 from . import rows
 from .entries import NewReport, Progress, QueuedMessage
+from .schedule import dueAt
 from .schema import MIGRATIONS, bodiesOf, databaseOf, lockOf
 from .text import QueuedText
 
@@ -50,6 +52,7 @@ class QueueStore(DatabaseStorage[Any]):
 
     Attributes:
         directory: the same, absolute.
+        unclean: True when the process that sent before this one did not end as it should: what it had in hand may have been sent.
     """
 
     def __init__(self, directory: str, reactor: IReactorCore) -> None:
@@ -59,6 +62,7 @@ class QueueStore(DatabaseStorage[Any]):
         self._listeners: list[Callable[[], None]] = []
         self._poll: IDelayedCall | None = None
         self._version: int | None = None
+        self.unclean = False
         self._claim = -1
         self._reader: sqlite3.Connection | None = None
 
@@ -105,23 +109,35 @@ class QueueStore(DatabaseStorage[Any]):
     def claim(self) -> bool:
         """Makes this process the one that sends, until `unclaim` or its end. False when another one does. May be called again.
 
+        May block: call it in a thread.
+
         Raises:
             OSError: the place cannot be used.
         """
-        if self._claim < 0:
-            descriptor = os.open(lockOf(self.directory), os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                return False
-            self._claim = descriptor
+        if self._claim >= 0:
+            return True
+        makeDirectory(self.directory)
+        descriptor = os.open(lockOf(self.directory), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # What is in the file says that somebody sends, or did so when he died.
+            self.unclean = os.fstat(descriptor).st_size > 0
+            os.pwrite(descriptor, b"sending\n", 0)
+            os.fsync(descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._claim = descriptor
         return True
 
     def unclaim(self) -> None:
-        """Another process may send from now on."""
+        """Another process may send from now on, and need not wonder what this one was doing."""
         descriptor, self._claim = self._claim, -1
         if descriptor >= 0:
+            os.ftruncate(descriptor, 0)
             os.close(descriptor)
 
     # ---- The work.
@@ -233,7 +249,7 @@ class QueueMessage(DatabaseMessage):
 
     def write(self, connection: sqlite3.Connection, now: float) -> None:
         """Makes rows of the message. A recipient waits from now on, or from when the sender wants (RFC 4865)."""
-        begin = max(now, self.envelope.holdUntil or 0)
+        begin = dueAt(self.envelope, now)
         progress = [Progress(recipient, nextAttempt=begin) for recipient in self.envelope.recipients]
         message = QueuedMessage(self.envelope.id, self.envelope, progress, now, self.size, user=self._user)
         rows.insert(connection, message, self.content, self.file, eightBit=self._eightBit)
