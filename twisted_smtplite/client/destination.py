@@ -1,0 +1,128 @@
+"""Where mail is sent to, and how one goes there: a value that names connections which can stand for each other.
+
+Knows how destinations are written, and the ports and the protection that are usual. Must not know how a connection comes about.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
+
+from ..model.clientprofile import ClientProfile, Credentials, TLSUse
+
+# RFC 5321 4.5.4.2, RFC 8314 3.3, RFC 6409 3.1, and what is usual for LMTP (RFC 2033 5 forbids 25).
+_SMTP, _SUBMISSIONS, _SUBMISSION, _LMTP = 25, 465, 587, 24
+
+# An IPv6 address in brackets, or a host; and a port.
+_HOST_AND_PORT = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/\s]+))(?::([0-9]{1,5}))?")
+_DESCRIPTION = re.compile(r"([A-Za-z0-9]+):(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A server. Two that are equal may share connections.
+
+    Attributes:
+        host: its name: for its certificate, for texts and, without `address` or `endpoint`, to be looked up. May be an IP address; empty where there
+            is none, as behind a unix socket.
+        port: its TCP port.
+        address: the IP address to connect to, where the name is not to be looked up.
+        endpoint: a client endpoint description of Twisted, where that says how to connect; it must not put TLS on.
+        tls: how the connection is protected.
+        credentials: for AUTH, or None.
+        plaintextAuth: see `ClientProfile`.
+        lmtp: True where LMTP is spoken.
+    """
+
+    host: str
+    port: int = _SMTP
+    address: str = ""
+    endpoint: str = ""
+    tls: TLSUse = TLSUse.OPPORTUNISTIC
+    credentials: Credentials | None = None
+    plaintextAuth: bool = False
+    lmtp: bool = False
+
+    @classmethod
+    def of(
+        cls, text: str, *, tls: TLSUse | None = None, credentials: Credentials | None = None, plaintextAuth: bool = False, lmtp: bool = False
+    ) -> Destination:
+        """Reads ``HOST``, ``HOST:PORT``, ``[2001:db8::1]:PORT``, ``unix:/path``, ``tls:HOST:PORT`` or another client endpoint description.
+
+        Args:
+            text: what to read. Where it names no port that is 465 with `TLSUse.IMPLICIT`, 24 with LMTP, 587 with credentials, else 25.
+            tls: how to protect the connection. By default `TLSUse.IMPLICIT` for ``tls:`` and port 465; `TLSUse.REQUIRED` with credentials, so that
+                nobody else gets to see them; `TLSUse.NEVER` for a unix socket, which is no network; else `TLSUse.OPPORTUNISTIC`.
+            credentials: see the class.
+            plaintextAuth: see the class; implied by a unix socket.
+            lmtp: see the class.
+
+        Raises:
+            ValueError: it is none of these; its text is a sentence for the user.
+        """
+        local = text.startswith("unix:")
+        host, port, endpoint, implicit = _parsed(text)
+        if tls is None:
+            if implicit or port == _SUBMISSIONS:
+                tls = TLSUse.IMPLICIT
+            elif local:
+                tls = TLSUse.NEVER
+            else:
+                tls = TLSUse.REQUIRED if credentials is not None else TLSUse.OPPORTUNISTIC
+        elif implicit and tls is not TLSUse.IMPLICIT:
+            raise ValueError(f"{text!r} begins with TLS, and so cannot be connected to with TLS {tls.value}")
+        if port is None:
+            usual = _LMTP if lmtp else _SUBMISSION if credentials is not None else _SMTP
+            port = _SUBMISSIONS if tls is TLSUse.IMPLICIT else usual
+        return cls(host=host, port=port, endpoint=endpoint, tls=tls, credentials=credentials, plaintextAuth=plaintextAuth or local, lmtp=lmtp)
+
+    def profile(self, hostname: str) -> ClientProfile:
+        """The choices for a connection to it, by a client that calls itself `hostname`."""
+        return ClientProfile(hostname=hostname, tls=self.tls, credentials=self.credentials, plaintextAuth=self.plaintextAuth, lmtp=self.lmtp)
+
+    def __str__(self) -> str:
+        if self.endpoint:
+            return self.endpoint
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _parsed(text: str) -> tuple[str, int | None, str, bool]:
+    """The host, the port if it is named, the endpoint description if there is one, and whether it begins with TLS."""
+    if _isIPv6(text):
+        return text, None, "", False
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is not None:
+        if match[1] is not None and not _isIPv6(match[1]):
+            raise ValueError(f"{match[1]!r} is no IPv6 address")
+        return match[1] or match[2], _port(match[3], text), "", False
+    match = _DESCRIPTION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} names no server: HOST:PORT, [IPV6]:PORT, unix:/path or a client endpoint description does")
+    kind = match[1].lower()
+    if kind == "tls":
+        # The layer of TLS is ours, so that the name is verified and what failed is said.
+        host, port, endpoint, _ = _parsed(match[2])
+        if endpoint:
+            raise ValueError(f"{text!r}: behind tls: come a host and a port alone")
+        return host, port, "", True
+    if kind == "ssl":
+        raise ValueError(f"{text!r}: ssl: does not verify names; write tls:HOST:PORT")
+    host = match[2].replace("\\:", "\0").split(":")[0].replace("\0", ":") if kind in ("tcp", "haproxy") else ""
+    return ("" if "=" in host else host), None, text, False
+
+
+def _port(text: str | None, whole: str) -> int | None:
+    if text is None:
+        return None
+    if not 0 < int(text) < 65_536:
+        raise ValueError(f"{whole!r}: a port is a number from 1 to 65535")
+    return int(text)
+
+
+def _isIPv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        return False
+    return True
