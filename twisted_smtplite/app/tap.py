@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime, IStreamServerEndpoint
@@ -161,47 +161,67 @@ def buildServer(options: Options, reactor: IReactorCore, lines: EventLines, inhe
     Raises:
         SystemExit: something cannot be used; status 1, one sentence on standard error.
     """
+    clock = cast(IReactorTime, reactor)
     with _runDirectory(options):
-        deliveries = [_makeDelivery(text, options, reactor) for text in options.deliveries]
-        delivery = deliveries[0] if len(deliveries) == 1 else FanoutDelivery(deliveries)
-        policies = [_makePolicy(text, options, reactor) for text in options.policies]
-        certificates = _makeCertificates(options, reactor)
-        authenticator = _makeAuthenticator(options, reactor)
-        observer = MessageLog(lines)
-
-        def speak(kind: Kind) -> SMTPServerFactory | WireTrace:
-            server = SMTPServerFactory(
-                delivery,
-                cast(IReactorTime, reactor),
-                hostname=options["hostname"],
-                limits=options.limits,
-                observer=observer,
-                profile=_profile(kind, options, authenticator),
-                tls=certificates,
-                authenticate=authenticator or nobodyIsKnown,
-                offer=options.offers,
-                xclients=options.xclients,
-                policies=policies,
-            )
-            return WireTrace(server) if options["verbose"] else server
-
-        ports = _makeEndpoints(options, reactor, inherited)
-        factories = {kind: speak(kind) for kind in dict.fromkeys(port.service.kind for port, _ in ports)}
-        service = ServerService(lines, reactor, next(iter(factories.values())), [], *deliveries, *policies, certificates)
-        endpoints = [(port.name, _behindProxies(endpoint, options, cast(IReactorTime, reactor))) for port, endpoint in ports]
-        for (port, _), (_, endpoint) in zip(ports, endpoints, strict=True):
+        parts = _makeParts(options, reactor, lines)
+        # Proxies with their headers come before TLS, so what takes these off is the innermost.
+        ports = [(port, _behindProxies(endpoint, options, clock)) for port, endpoint in _makeEndpoints(options, reactor, inherited)]
+        factories = {kind: _makeFactory(kind, parts, options, clock) for kind in dict.fromkeys(port.service.kind for port, _ in ports)}
+        service = ServerService(lines, reactor, next(iter(factories.values())), [], *parts.deliveries, *parts.policies, parts.certificates)
+        for port, endpoint in ports:
             factory = factories[port.service.kind]
-            around = implicitTLS(cast(Any, factory), cast(Any, certificates), cast(IReactorTime, reactor)) if port.service.tls else None
+            around = implicitTLS(cast(Any, factory), cast(Any, parts.certificates), clock) if port.service.tls else None
             service.serve(factory, [endpoint], around=around, purpose=port.service.text)
-        names = ", ".join(map(_placed, options.deliveries, deliveries))
+        names = ", ".join(map(_placed, options.deliveries, parts.deliveries))
         _log.info("twisted-smtplite {version} delivers to {deliveries}", version=__version__, deliveries=names)
         try:
             # twistd would do this in the background, where nobody hears of a busy port. It does it again, which changes nothing.
             service.privilegedStartService()
         except CannotListen as failure:
-            name = next(name for name, endpoint in endpoints if endpoint is failure.endpoint)
+            name = next(port.name for port, endpoint in ports if endpoint is failure.endpoint)
             fail(f"{name}: cannot listen: {failure.cause}")
     return service
+
+
+class _Parts(NamedTuple):
+    """What all ports of a server share. `delivery` is one for all `deliveries`."""
+
+    deliveries: list[object]
+    delivery: object
+    policies: list[object]
+    certificates: Certificates | None
+    authenticator: Authenticator | None
+    observer: MessageLog
+
+
+def _makeParts(options: Options, reactor: IReactorCore, lines: EventLines) -> _Parts:
+    deliveries = [_makeDelivery(text, options, reactor) for text in options.deliveries]
+    return _Parts(
+        deliveries,
+        deliveries[0] if len(deliveries) == 1 else FanoutDelivery(deliveries),
+        [_makePolicy(text, options, reactor) for text in options.policies],
+        _makeCertificates(options, reactor),
+        _makeAuthenticator(options, reactor),
+        MessageLog(lines),
+    )
+
+
+def _makeFactory(kind: Kind, parts: _Parts, options: Options, clock: IReactorTime) -> SMTPServerFactory | WireTrace:
+    """The server for the ports of one kind."""
+    server = SMTPServerFactory(
+        parts.delivery,
+        clock,
+        hostname=options["hostname"],
+        limits=options.limits,
+        observer=parts.observer,
+        profile=_profile(kind, options, parts.authenticator),
+        tls=parts.certificates,
+        authenticate=parts.authenticator or nobodyIsKnown,
+        offer=options.offers,
+        xclients=options.xclients,
+        policies=parts.policies,
+    )
+    return WireTrace(server) if options["verbose"] else server
 
 
 def _makeDelivery(text: str, options: Options, reactor: IReactorCore) -> object:
@@ -254,7 +274,7 @@ def _makeEndpoint(port: Port, reactor: IReactorCore) -> IStreamServerEndpoint:
 
 
 def _behindProxies(endpoint: IStreamServerEndpoint, options: Options, clock: IReactorTime) -> IStreamServerEndpoint:
-    """The endpoint, where there are proxies with their headers taken off. They come before TLS, so this is to be the innermost."""
+    """The endpoint, where there are proxies with their headers taken off."""
     return ProxiedEndpoint(endpoint, options.proxies, clock, options.limits) if options.proxies else endpoint
 
 
