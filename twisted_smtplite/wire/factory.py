@@ -103,11 +103,28 @@ class SMTPServerFactory(ServerFactory):
 
     ``SMTPServerFactory(delivery, reactor)`` is a complete server to listen with on any stream endpoint.
 
+    Args:
+        delivery: provides, or adapts to, `IMessageDelivery` or `IMessageDeliveryFactory`.
+        reactor: the reactor that the server runs in; its clock is used.
+        hostname: what the server calls itself; by default the host's name.
+        limits: the bounds; by default those of `Limits`.
+        observer: told of sessions and messages.
+        profile: the choices; by default those of `Profile`.
+        tls: makes the TLS side of a connection. With it STARTTLS is offered.
+        authenticate: says who clients are: an `IAuthenticator`, or a function that does what its `check` does.
+        offer: keywords of extensions that are offered although the delivery does not say that it honours them.
+        policies: asked in this order before the delivery, see `ISessionPolicy`.
+        xclients: the networks from which XCLIENT and XFORWARD are taken, as text: see `Networks`.
+
     Attributes:
         limits: the bounds of all sessions.
         observer: who is told what happens, or None.
         reactor: the clock.
         greeting: the reply that opens each session.
+
+    Raises:
+        ValueError: one of the networks is none.
+        TypeError: the delivery neither provides nor adapts to an interface of a delivery; or a policy does not provide `ISessionPolicy`.
     """
 
     noisy = False
@@ -127,23 +144,6 @@ class SMTPServerFactory(ServerFactory):
         xclients: Collection[str] = (),
         policies: Sequence[object] = (),
     ) -> None:
-        """Args:
-            delivery: provides, or adapts to, `IMessageDelivery` or `IMessageDeliveryFactory`.
-            reactor: the reactor that the server runs in; its clock is used.
-            hostname: what the server calls itself; by default the host's name.
-            limits: the bounds; by default those of `Limits`.
-            observer: told of sessions and messages.
-            profile: the choices; by default those of `Profile`.
-            tls: makes the TLS side of a connection. With it STARTTLS is offered.
-            authenticate: says who clients are: an `IAuthenticator`, or a function that does what its `check` does.
-            offer: keywords of extensions that are offered although the delivery does not say that it honours them.
-            policies: asked in this order before the delivery, see `ISessionPolicy`.
-            xclients: the networks from which XCLIENT and XFORWARD are taken, as text: see `Networks`.
-
-        Raises:
-            ValueError: one of the networks is none.
-            TypeError: the delivery neither provides nor adapts to an interface of a delivery; or a policy does not provide `ISessionPolicy`.
-        """
         self.reactor = reactor
         self.limits = limits or Limits()
         self.observer = observer
