@@ -60,7 +60,7 @@ class Connector:
         """
         return connect(
             self._reactor,
-            endpoint or self._endpoint(destination),
+            endpoint or self.endpoint(destination),
             destination.profile(self._hostname),
             self.limits,
             host=destination.host,
@@ -68,7 +68,8 @@ class Connector:
             trace=self._trace,
         )
 
-    def _endpoint(self, destination: Destination) -> IStreamClientEndpoint:
+    def endpoint(self, destination: Destination) -> IStreamClientEndpoint:
+        """What makes the connection to a destination, in the clear."""
         if destination.endpoint:
             endpoint: IStreamClientEndpoint = clientFromString(self._reactor, destination.endpoint)
             return endpoint
