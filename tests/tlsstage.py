@@ -179,3 +179,10 @@ def connectAndHear(port: int) -> bytes:
 def upToTLS(client: Client) -> None:
     assert client.hear().startswith(b"220 ")
     assert b"250-STARTTLS\r\n" in client.say(b"EHLO before.test\r\n")
+
+
+def upToHandshake(client: Client, *, implicit: bool = False) -> None:
+    """Says all that comes before the handshake: nothing where TLS comes first."""
+    if not implicit:
+        upToTLS(client)
+        assert client.say(b"STARTTLS\r\n").startswith(b"220 ")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from auth.rooms import cheapKeys, passwordFile
-from tlsstage import Client, Serve, Server, reactor, trusting, upToTLS
+from tlsstage import Client, Serve, Server, reactor, trusting, upToHandshake
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
@@ -122,8 +122,7 @@ async def test_inside_tls_each_mechanism_knows_the_user_and_nobody_else(mechanis
 
     def play(port: int) -> None:
         with Client(port) as client:
-            upToTLS(client)
-            client.say(b"STARTTLS\r\n")
+            upToHandshake(client)
             client.handshake()
             offered = client.say(b"EHLO inside.test\r\n")
             assert b"AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 OAUTHBEARER XOAUTH2 PLAIN LOGIN\r\n" in offered

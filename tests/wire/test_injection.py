@@ -8,11 +8,12 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 import pytest_twisted
-from tlsstage import Client, Server, trusting, upToTLS
+from tlsstage import Client, Serve, Server, trusting, upToHandshake, upToTLS
 
 INJECTED = b"EHLO injected.test\r\nMAIL FROM:<injected@evil.test>\r\nRCPT TO:<ben@mx.test>\r\nDATA\r\nSubject: injected\r\n\r\n.\r\n"
 BEHIND = {
@@ -26,7 +27,6 @@ BEHIND = {
     "line by line": [b"STARTTLS\r\n", *INJECTED.splitlines(keepends=True)],
     "octet by octet": [bytes([octet]) for octet in b"STARTTLS\r\n" + INJECTED[:40]],
 }
-Serve = Callable[..., Server]
 
 
 def assertNothingRan(server: Server, heard: bytes) -> None:
@@ -105,6 +105,12 @@ class Handshake:
             raise ConnectionError("the server is gone")
         self._incoming.write(piece)
 
+    def finish(self) -> None:
+        """Makes all flights up to the last, which is not sent yet."""
+        while not self.step():
+            self._socket.sendall(self.flight())
+            self.hear()
+
     def inside(self) -> bytes:
         """All that the server says inside TLS until it ends."""
         heard = b""
@@ -120,25 +126,28 @@ class Handshake:
         return heard
 
 
+@contextmanager
+def negotiating(port: int) -> Iterator[tuple[Client, Handshake]]:
+    """A client that has said STARTTLS, before its handshake."""
+    with Client(port) as client:
+        upToHandshake(client)
+        yield client, Handshake(client)
+
+
 @pytest.mark.parametrize("place", ["before the first flight", "behind the first flight", "before the last flight", "behind the last flight"])
 @pytest_twisted.ensureDeferred
 async def test_clear_text_between_the_flights_of_a_handshake_never_runs(place: str, serve: Serve) -> None:
     server = serve()
 
     def play(port: int) -> bytes:
-        with Client(port) as client:
-            upToTLS(client)
-            assert client.say(b"STARTTLS\r\n").startswith(b"220 ")
-            handshake = Handshake(client)
+        with negotiating(port) as (client, handshake):
             handshake.step()
             first = handshake.flight()
             client.socket.sendall(INJECTED + first if place == "before the first flight" else first)
             if place == "behind the first flight":
                 client.socket.sendall(INJECTED)
             try:
-                while not handshake.step():
-                    client.socket.sendall(handshake.flight())
-                    handshake.hear()
+                handshake.finish()
             except (ConnectionError, ssl.SSLError):
                 return b""
             last = handshake.flight()
@@ -154,13 +163,8 @@ async def test_clear_text_between_the_records_of_a_session_ends_it_and_never_run
     server = serve()
 
     def play(port: int) -> bytes:
-        with Client(port) as client:
-            upToTLS(client)
-            assert client.say(b"STARTTLS\r\n").startswith(b"220 ")
-            handshake = Handshake(client)
-            while not handshake.step():
-                client.socket.sendall(handshake.flight())
-                handshake.hear()
+        with negotiating(port) as (client, handshake):
+            handshake.finish()
             client.socket.sendall(handshake.flight(b"NOOP\r\n") + INJECTED + handshake.flight(b"VRFY x\r\n"))
             return handshake.inside()
 
@@ -168,4 +172,34 @@ async def test_clear_text_between_the_records_of_a_session_ends_it_and_never_run
     # What came before it was the client's own.
     assert heard.count(b"\r\n") <= 1 and b"252" not in heard
     assertNothingRan(server, heard.replace(b"250 2.0.0", b""))
+    assert server.observer.causes[0].startswith("TLS failed")
+
+
+@pytest_twisted.ensureDeferred
+async def test_commands_that_share_the_record_with_the_last_flight_are_the_clients_own(serve: Serve) -> None:
+    server = serve()
+
+    def play(port: int) -> bytes:
+        with negotiating(port) as (client, handshake):
+            handshake.finish()
+            client.socket.sendall(handshake.flight(b"EHLO inside.test\r\nNOOP\r\nQUIT\r\n"))
+            return handshake.inside()
+
+    heard = await server.talk(play)
+    assert [line[:4] for line in heard.splitlines() if line[3:4] == b" "] == [b"250 ", b"250 ", b"221 "]
+    assert server.observer.causes == ["quit"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_speaks_in_clear_where_tls_comes_first_is_told_nothing(serve: Serve) -> None:
+    server = serve(implicit=True)
+
+    def play(port: int) -> bytes:
+        with Client(port) as client:
+            client.socket.sendall(INJECTED)
+            return client.rest()
+
+    heard = await server.talk(play)
+    assert b"220" not in heard
+    assertNothingRan(server, heard)
     assert server.observer.causes[0].startswith("TLS failed")

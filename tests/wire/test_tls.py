@@ -1,4 +1,4 @@
-"""TLS on real connections: what begins it, what ends it, and what must not slip in beside it."""
+"""TLS on real connections: what begins it, and what ends it. What must not slip in beside it is in `test_injection`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 import pytest
 import pytest_twisted
-from tlsstage import Client, Serve, connectAndHear, reactor, trusting, upToTLS
+from tlsstage import Client, Serve, connectAndHear, reactor, trusting, upToHandshake, upToTLS
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.logger import capturedLogs
 from twisted.protocols.policies import ProtocolWrapper
@@ -17,6 +17,8 @@ from zope.interface import implementer
 from twisted_smtplite.model.limits import Limits
 from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.wire.factory import FunctionAuthenticator
+
+eitherWay = pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "implicit"])
 
 # -- The ways in.
 
@@ -174,103 +176,17 @@ async def test_a_wrapper_that_does_not_know_of_tls_ends_the_session_instead_of_g
     assert failure.check(TypeError)
 
 
-# -- What must not slip in (RFC 3207 6).
-
-INJECTED = b"EHLO injected.test\r\nMAIL FROM:<injected@evil.test>\r\nRCPT TO:<ben@mx.test>\r\nDATA\r\nSubject: injected\r\n\r\n.\r\n"
-
-
-@pytest_twisted.ensureDeferred
-async def test_what_travels_with_starttls_is_refused_and_never_run(serve: Serve) -> None:
-    server = serve()
-
-    def play(port: int) -> bytes:
-        with Client(port) as client:
-            upToTLS(client)
-            client.socket.sendall(b"STARTTLS\r\n" + INJECTED)
-            return client.rest()
-
-    assert await server.talk(play) == b"554 5.5.0 Nothing may follow STARTTLS before the handshake\r\n"
-    assert server.delivery.messages == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_what_comes_in_clear_instead_of_the_handshake_ends_the_session_and_is_never_run(serve: Serve) -> None:
-    server = serve()
-
-    def play(port: int) -> bytes:
-        with Client(port) as client:
-            upToTLS(client)
-            assert client.say(b"STARTTLS\r\n").startswith(b"220 ")
-            client.socket.sendall(INJECTED)
-            return client.rest()
-
-    heard = await server.talk(play)
-    assert b"250" not in heard and b"354" not in heard
-    assert server.delivery.messages == []
-    (cause,) = server.observer.causes
-    assert cause.startswith("TLS failed: ")
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_half_command_before_starttls_cannot_be_completed_inside(serve: Serve) -> None:
-    server = serve()
-
-    def play(port: int) -> bytes:
-        with Client(port) as client:
-            upToTLS(client)
-            client.socket.sendall(b"STARTTLS\r\nMAIL FROM:<inj")
-            return client.rest()
-
-    assert (await server.talk(play)).startswith(b"554 ")
-    assert server.delivery.messages == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_commands_that_share_the_record_with_the_last_handshake_flight_are_the_clients_own(serve: Serve) -> None:
-    server = serve()
-
-    def play(port: int) -> None:
-        with Client(port) as client:
-            upToTLS(client)
-            assert client.say(b"STARTTLS\r\n").startswith(b"220 ")
-            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            inside = trusting().wrap_bio(incoming, outgoing, server_hostname="mx.test")
-            while True:
-                try:
-                    inside.do_handshake()
-                    break
-                except ssl.SSLWantReadError:
-                    client.socket.sendall(outgoing.read())
-                    incoming.write(client.socket.recv(65536))
-            # The client's Finished is still here: it travels with its first commands.
-            inside.write(b"EHLO inside.test\r\nNOOP\r\nQUIT\r\n")
-            client.socket.sendall(outgoing.read())
-            heard = b""
-            while b"221 " not in heard:
-                incoming.write(client.socket.recv(65536))
-                try:
-                    heard += inside.read(65536)
-                except ssl.SSLWantReadError:
-                    pass
-            assert [line[:4] for line in heard.splitlines() if line[3:4] == b" "] == [b"250 ", b"250 ", b"221 "]
-
-    await server.talk(play)
-    assert server.observer.causes == ["quit"]
-
-
 # -- How it ends.
 
 
-@pytest.mark.parametrize("implicit", [False, True])
+@eitherWay
 @pytest_twisted.ensureDeferred
 async def test_a_failed_handshake_is_one_cause_and_nothing_else(implicit: bool, serve: Serve) -> None:
     server = serve(implicit=implicit)
 
     def play(port: int) -> None:
         with Client(port) as client:
-            if not implicit:
-                upToTLS(client)
-                client.say(b"STARTTLS\r\n")
+            upToHandshake(client, implicit=implicit)
             with pytest.raises(ssl.SSLCertVerificationError):
                 # This one trusts somebody else.
                 client.handshake(ssl.create_default_context())
@@ -279,47 +195,28 @@ async def test_a_failed_handshake_is_one_cause_and_nothing_else(implicit: bool, 
     assert server.observer.causes == ["TLS failed: tlsv1 alert unknown ca"]
 
 
-@pytest_twisted.ensureDeferred
-async def test_a_client_that_speaks_in_clear_where_tls_comes_first_is_told_nothing(serve: Serve) -> None:
-    server = serve(implicit=True)
-
-    def play(port: int) -> bytes:
-        with Client(port) as client:
-            client.socket.sendall(INJECTED)
-            return client.rest()
-
-    assert b"220" not in await server.talk(play)
-    assert server.delivery.messages == []
-    (cause,) = server.observer.causes
-    assert cause.startswith("TLS failed: ")
-
-
-@pytest.mark.parametrize("implicit", [False, True])
+@eitherWay
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_leaves_in_the_handshake_has_left_and_no_more(implicit: bool, serve: Serve) -> None:
     server = serve(implicit=implicit)
 
     def play(port: int) -> None:
         with Client(port) as client:
-            if not implicit:
-                upToTLS(client)
-                client.say(b"STARTTLS\r\n")
+            upToHandshake(client, implicit=implicit)
             client.socket.sendall(b"\x16\x03\x01")
 
     await server.talk(play)
     assert server.observer.causes == ["connection lost"]
 
 
-@pytest.mark.parametrize("implicit", [False, True])
+@eitherWay
 @pytest_twisted.ensureDeferred
 async def test_a_handshake_that_does_not_end_is_ended(implicit: bool, serve: Serve) -> None:
     server = serve(implicit=implicit, limits=Limits(handshakeTimeout=1))
 
     def play(port: int) -> bytes:
         with Client(port) as client:
-            if not implicit:
-                upToTLS(client)
-                client.say(b"STARTTLS\r\n")
+            upToHandshake(client, implicit=implicit)
             return client.rest()
 
     assert await server.talk(play) == b""
@@ -371,16 +268,14 @@ async def test_who_is_one_too_many_where_tls_comes_first_is_turned_away_without_
     assert [reply.code for reply in server.observer.refused] == [421]
 
 
-@pytest.mark.parametrize("implicit", [False, True])
+@eitherWay
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_stops_during_a_handshake_says_so_inside(implicit: bool, serve: Serve) -> None:
     server = serve(implicit=implicit)
 
     def play(port: int) -> bytes:
         with Client(port) as client:
-            if not implicit:
-                upToTLS(client)
-                client.say(b"STARTTLS\r\n")
+            upToHandshake(client, implicit=implicit)
             while not server.observer.sessions:
                 time.sleep(0.01)
             reactor.callFromThread(server.factory.drain)

@@ -17,7 +17,7 @@ from OpenSSL import SSL
 from tlsstage import AUTHORITY, STRANGERS, Client, Creator, Serve, Server, trusting
 from twisted.internet.error import ConnectionDone
 
-from twisted_smtplite.wire.tls import endPoint, admitUnverified, failureText, identity
+from twisted_smtplite.wire.tls import admitUnverified, endPoint, failureText, identity
 
 # -- What it tells.
 
