@@ -142,7 +142,7 @@ class SMTPPool:
         hostname: see `Connector`, as for `trust` and `trace`.
         limits: of each connection; `ClientLimits.pipelinedMessages` go out on one without an answer.
         poolLimits: of all of them.
-        connect: opens a connection; by default a `Connector` of the above.
+        connect: opens a `Connection`; by default a `Connector` of the above.
     """
 
     def __init__(
@@ -154,12 +154,14 @@ class SMTPPool:
         poolLimits: PoolLimits | None = None,
         trust: Trust | None = None,
         trace: Trace | None = None,
-        connect: Callable[[Destination], Deferred[Connection]] | None = None,
+        connect: Callable[[Destination], Deferred[Any]] | None = None,
     ) -> None:
         self._reactor = reactor
         self._limits = poolLimits or PoolLimits()
         self._inFlight = (limits or ClientLimits()).pipelinedMessages
-        self._connect = connect or Connector(reactor, hostname=hostname, limits=limits, trust=trust, trace=trace)
+        self._connect: Callable[[Destination], Deferred[Any]] = connect or Connector(
+            reactor, hostname=hostname, limits=limits, trust=trust, trace=trace
+        )
         self._lanes: dict[Destination, _Lane] = {}
         self._total = 0
         # Of them, those that take no more messages.
