@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from inspect import isawaitable
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from twisted_smtplite.interfaces import IMessage, IMessageDelivery
 from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.envelope import Envelope, Recipient, SessionInfo
-from twisted_smtplite.model.reply import Reply
+from twisted_smtplite.model.reply import Refused, Reply
 
 CONTENT = b"Subject: Hello\r\n\r\n.one dot\r\n..two\r\n\xff\x00 eight bits\r\n" + b"x" * 5000 + b"\r\n\r\n"
+LARGE = [b"0123456789" * 6400 + b"\r\n"] * 20
+"""More than stores hold in memory, several times."""
 
 
 def aSession(**changes: Any) -> SessionInfo:
@@ -69,3 +71,32 @@ async def quiet(delivery: Any) -> None:
         await turn
         load = team.statistics()
         idle = 0 if load.busyWorkerCount or load.backloggedWorkCount else idle + 1
+
+
+async def refusalOf(delivery: Any, content: Iterable[bytes], envelope: Envelope | None = None) -> Any:
+    """Delivers as the server does: a refusal in the middle ends with connectionLost."""
+    message = await begin(delivery, envelope)
+    try:
+        for chunk in content:
+            await settle(message.dataReceived(chunk))
+    except Refused as refusal:
+        message.connectionLost(refusal)
+        await quiet(delivery)
+        return refusal.reply
+    (outcome,) = await settle(message.eomReceived())
+    return outcome
+
+
+async def breakOff(message: IMessage, content: Sequence[bytes], *, waiting: bool) -> None:
+    """The client of a large message leaves behind its second write; or with `waiting` False, during it."""
+    writes = 0
+    while writes < 2:
+        answer: Any = message.dataReceived(content[0])
+        if answer is not None:
+            writes += 1
+            if waiting or writes < 2:
+                await answer
+    if not waiting:
+        answer.addErrback(lambda failure: failure.trap(CancelledError))
+        answer.cancel()
+    message.connectionLost(Exception("gone"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest_twisted
-from test_maildir import quiet
+from driving import quiet
 from test_twistedmail import OldDelivery, OldFactory
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred

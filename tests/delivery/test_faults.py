@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +76,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> FaultyDisk:
 
 
 @pytest.fixture
-def deliveryOf(tmp_path: Path) -> Iterator[Callable[[Store], Any]]:
-    made: list[Any] = []
-
-    def deliveryOf(store: Store) -> Any:
-        kind = MaildirDelivery if store is STORES["maildir"] else SQLiteDelivery
-        made.append(kind(str(tmp_path / store.place), reactor))
-        return made[-1]
-
-    yield deliveryOf
-    for delivery in made:
-        delivery.stopService()
+def deliveryOf(tmp_path: Path, stopping: Callable[[Any], Any]) -> Callable[[Store], Any]:
+    kinds: dict[str, Any] = {"maildir": MaildirDelivery, "sqlite": SQLiteDelivery}
+    return lambda store: stopping(kinds[store.delivery](str(tmp_path / store.place), reactor))
 
 
 async def deliverOne(delivery: Any, name: str, size: int) -> int | None:

@@ -3,13 +3,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from driving import CONTENT, anEnvelope, aSession, begin, deliver, quiet, settle
+from driving import CONTENT, LARGE, anEnvelope, aSession, begin, breakOff, deliver, quiet, settle
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import capturedLogs
@@ -20,9 +20,6 @@ from twisted_smtplite.interfaces import IMessage
 from twisted_smtplite.model.envelope import Parameter
 from twisted_smtplite.model.reply import Refused
 
-LARGE = [b"0123456789" * 6400 + b"\r\n"] * 20
-"""More than is held in memory, several times."""
-
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -30,16 +27,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make(path: Path) -> Iterator[Callable[[], SQLiteDelivery]]:
-    made = []
-
-    def make() -> SQLiteDelivery:
-        made.append(SQLiteDelivery(str(path), reactor))
-        return made[-1]
-
-    yield make
-    for delivery in made:
-        delivery.stopService()
+def make(path: Path, stopping: Callable[[Any], Any]) -> Callable[[], SQLiteDelivery]:
+    return lambda: stopping(SQLiteDelivery(str(path), reactor))
 
 
 def rows(path: Path, query: str) -> list[Any]:
@@ -216,17 +205,7 @@ async def test_a_database_that_cannot_be_opened_refuses_large_messages_too(make:
 async def test_a_large_message_that_breaks_off_leaves_nothing(make: Any, path: Path, wait: bool) -> None:
     delivery = make()
     message = await begin(delivery)
-    writes = 0
-    while writes < 2:
-        answer = message.dataReceived(LARGE[0])
-        if answer is not None:
-            writes += 1
-            if wait or writes < 2:
-                await answer
-    if not wait:
-        answer.addErrback(lambda failure: failure.trap(CancelledError))
-        answer.cancel()
-    message.connectionLost(Exception("gone"))
+    await breakOff(message, LARGE, waiting=wait)
     await quiet(delivery)
     assert bodies(path) == []
 
