@@ -7,7 +7,7 @@ them does. Nothing is looked for before somebody asks, and a built-in name never
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module, metadata
 from typing import Generic, Protocol, TypeVar
 
@@ -43,14 +43,17 @@ class Plugins(Generic[P]):
         package: where the built-in ones are.
         builtIn: their names; each is a module of the package, without the hyphens, that has a `plugin`. A table, so that they are found in a
             bare checkout and without twisted's plugin cache.
+        elsewhere: built-in ones that are in another layer: name -> ``module:attribute``.
     """
 
-    def __init__(self, kind: str, interface: InterfaceClass, entryPoints: str, package: str, builtIn: Sequence[str]) -> None:
+    def __init__(
+        self, kind: str, interface: InterfaceClass, entryPoints: str, package: str, builtIn: Sequence[str], elsewhere: Mapping[str, str] | None = None
+    ) -> None:
         self._kind = kind
         self._interface = interface
         self._entryPoints = entryPoints
-        self._package = package
-        self._builtIn = builtIn
+        # By name: the module, and what it calls the plugin.
+        self._builtIn = {name: f"{package}.{name.replace('-', '')}:plugin" for name in builtIn} | dict(elsewhere or {})
 
     def all(self) -> list[P]:
         """Every plugin that can be named, in the order of the names. Loads them all; what cannot be loaded is reported to the log."""
@@ -69,7 +72,7 @@ class Plugins(Generic[P]):
         return next((plugin for plugin in self.all() if plugin.name == name), None)
 
     def make(self, spec: str, call: Callable[[P, str], object]) -> object:
-        """Makes what ``NAME`` or ``NAME:ARGUMENT`` names.
+        """Makes what ``NAME``, ``NAME:ARGUMENT`` or ``NAME?OPTIONS`` names; the last is short for ``NAME:?OPTIONS``.
 
         Args:
             spec: as on the command line.
@@ -78,7 +81,7 @@ class Plugins(Generic[P]):
         Raises:
             ValueError: there is no such plugin, or it does not take the argument. The text is one sentence for the user.
         """
-        name, _, argument = spec.partition(":")
+        name, argument = divided(spec)
         plugin = self.find(name)
         if plugin is None:
             names = ", ".join(known.name for known in self.all())
@@ -92,7 +95,8 @@ class Plugins(Generic[P]):
             raise ValueError(f"{self._kind} {spec!r} cannot be made: {type(error).__name__}: {error}") from error
 
     def _load(self, name: str) -> P:
-        plugin: P = import_module(f"{self._package}.{name.replace('-', '')}").plugin
+        module, _, attribute = self._builtIn[name].partition(":")
+        plugin: P = getattr(import_module(module), attribute)
         return plugin
 
     def _thirdParty(self) -> Iterator[tuple[str, P]]:
@@ -126,6 +130,14 @@ class Plugins(Generic[P]):
             for cached in dropin.plugins:
                 if any(interface.isOrExtends(self._interface) for interface in cached.provided):
                     yield f"{module}.{cached.name}", cached.load
+
+
+def divided(spec: str) -> tuple[str, str]:
+    """The name and the argument in what stands on the command line."""
+    name, _, argument = spec.partition(":")
+    short, mark, _ = name.partition("?")
+    # With a question mark in front of the first colon, that colon is in the value of an option.
+    return (short, spec[len(short) :]) if mark else (name, argument)
 
 
 def _same(one: object, other: object) -> bool:

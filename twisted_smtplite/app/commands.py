@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-COMMANDS = ("serve", "export", "passwd")
+COMMANDS = ("serve", "send", "sendmail", "queue", "export", "passwd")
 """Each is a module beside this one with a function of the same name, which takes the arguments behind it on the command line."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..interfaces import IDeliveryPlugin, IMessageDelivery, IMessageDeliveryFactory
-from ..plugins import Plugins
+from ..plugins import Plugins, divided
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore
@@ -17,7 +17,9 @@ ENTRY_POINTS = "twisted_smtplite.deliveries"
 """The group of entry points in which packages offer deliveries."""
 
 _BUILT_IN = ("callable", "console", "maildir", "memory", "null", "sqlite")
-_plugins: Plugins[IDeliveryPlugin] = Plugins("delivery", IDeliveryPlugin, ENTRY_POINTS, __package__ or "", _BUILT_IN)
+# By name, and not imported: the queue is a layer above, which sends with the client.
+_IN_THE_QUEUE = {"relay": "twisted_smtplite.queue.plugins:relay"}
+_plugins: Plugins[IDeliveryPlugin] = Plugins("delivery", IDeliveryPlugin, ENTRY_POINTS, __package__ or "", _BUILT_IN, _IN_THE_QUEUE)
 
 
 def allDeliveries() -> list[IDeliveryPlugin]:
@@ -51,5 +53,5 @@ def makeDelivery(spec: str, reactor: IReactorCore) -> object:
 
 def whyOneProcess(spec: str) -> str:
     """Why the delivery that is named so works in one process only; empty when processes can share it, or nobody knows it."""
-    plugin = _plugins.find(spec.partition(":")[0])
+    plugin = _plugins.find(divided(spec)[0])
     return getattr(plugin, "oneProcess", "")

@@ -92,7 +92,7 @@ def parseNetworks(text: str) -> Networks:
 
 def parseHostname(text: str) -> str:
     """A domain or an address literal (RFC 5321 4.1.4)."""
-    if parseHeloName(text, Limits()) is None:
+    if parseHeloName(text, Limits()) != text:
         raise ValueError("it must be a domain name or an address literal")
     return text
 

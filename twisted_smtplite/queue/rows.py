@@ -75,8 +75,13 @@ def keep(connection: sqlite3.Connection, message: QueuedMessage) -> bool:
         return False
     (number,) = row
     connection.executemany(_PROGRESS, [(*_state(one), number, position) for position, one in enumerate(message.progress)])
-    connection.execute(_EARLIEST, (number,))
+    noteEarliest(connection, number)
     return True
+
+
+def noteEarliest(connection: sqlite3.Connection, number: int) -> None:
+    """When the message of this row is due, as its waiting recipients say it. To be called when one of them has changed."""
+    connection.execute(_EARLIEST, (number,))
 
 
 def isFinished(connection: sqlite3.Connection, queueId: str) -> bool:

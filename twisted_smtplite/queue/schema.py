@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from ..delivery.database import Migrations
 
+DEFAULT_QUEUE = "queue"
+"""The directory of the queue when nobody names one."""
+
 MIGRATIONS: Migrations = (
     (
         # id: in the order of arrival, never used again. queueId: what everybody calls it. envelope: JSON, without the recipients (see
