@@ -330,6 +330,7 @@ class StrictObserver:
         self.ended: list[tuple[str, str, int]] = []
         self.refused: list[Reply] = []
         self.finished: list[tuple[Reply, int]] = []
+        self.taken: list[str] = []
         self.commandsRefused: list[tuple[str, Reply]] = []
 
     def sessionStarted(self, session: SessionInfo) -> None:
@@ -344,6 +345,8 @@ class StrictObserver:
         assert len(outcomes) == len(envelope.recipients)
         self.open[session.id] += reply.positive
         self.finished.append((reply, size))
+        if reply.positive:
+            self.taken.append(envelope.id)
 
     def commandRefused(self, session: SessionInfo, verb: str, argument: object, reply: Reply) -> None:
         assert session.id in self.open and not reply.positive

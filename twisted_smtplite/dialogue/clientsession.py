@@ -40,6 +40,7 @@ class ClientSession:
         output: what is to be written, in order.
         awaited: the replies that have to come.
         peer: what the server has said of itself.
+        at: how far the session had come when the reply in hand was asked for.
         ready: True once transactions may begin.
         secure: True inside TLS.
         exchange: the open AUTH exchange, or None: what is said in it is nobody else's business.
@@ -61,6 +62,7 @@ class ClientSession:
         self.output: list[bytes] = []
         self.awaited: deque[Awaited] = deque([Awaited(Command.GREETING)])
         self.peer = Peer()
+        self.at = Stage.GREETING
         self.ready = False
         self.exchange: ClientExchange | None = None
         self.mechanisms: list[str] = []
@@ -156,7 +158,7 @@ class ClientSession:
         if not self.awaited:
             self._uncalled(reply)
         else:
-            stage = self.stage
+            self.at = self.stage
             awaited = self.awaited.popleft()
             transaction = awaited.transaction
             if transaction is not None:
@@ -165,7 +167,7 @@ class ClientSession:
             ROWS[awaited.command].take(self, awaited, reply)
             if reply.code == 421 and not self._over:
                 # RFC 5321 4.2.3: it is closing the connection.
-                self.fail(ConnectionFailed(reply, stage))
+                self.fail(ConnectionFailed(reply, self.at))
             if transaction is not None:
                 transfer.settle(self, transaction)
         return self.advance()
@@ -222,8 +224,8 @@ class ClientSession:
             if not (transaction.sent or transaction.answered):
                 strange.append(transaction)
                 continue
-            stages = [ROWS[each.command].stage for each in self.awaited if each.transaction is transaction]
-            stage = Stage.TEXT if transaction.sent else min(stages, key=list(Stage).index, default=Stage.DATA)
+            stages = (ROWS[each.command].stage for each in self.awaited if each.transaction is transaction)
+            stage = Stage.TEXT if transaction.sent else next(stages, Stage.DATA if transaction.asked else self.at)
             transaction.decideAll(stage, reply)
             self._events.append(Finished(transaction))
         self.unfinished.clear()
@@ -266,6 +268,13 @@ class ClientSession:
             # RFC 5321 4.1.1.10: a client says so before it leaves.
             self.output.append(b"QUIT\r\n")
         self._events.append(Failed(error))
+
+    def violated(self, awaited: Awaited, reply: PeerReply) -> None:
+        """A reply that means nothing where it came."""
+        why = PeerReply(451, "4.5.0", (f"{awaited.command.name} was answered by: {reply}",), local=True)
+        if awaited.transaction is not None:
+            awaited.transaction.decideAll(self.at, why)
+        self.fail(ProtocolViolation(why, self.at))
 
     def ended(self) -> None:
         """QUIT was answered."""

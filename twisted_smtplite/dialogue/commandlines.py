@@ -22,8 +22,15 @@ _NOT_ATOM = re.compile(r"[\s<>]")
 
 
 def encodeXtext(text: str) -> str:
-    """`text` in xtext (RFC 3461 4); what is not ASCII as the octets of its UTF-8."""
-    octets = text.encode("utf-8", "surrogateescape").decode("latin-1")
+    """`text` in xtext (RFC 3461 4); what is not ASCII as the octets of its UTF-8.
+
+    Raises:
+        Unsendable: it holds what is no Unicode.
+    """
+    try:
+        octets = text.encode("utf-8", "surrogateescape").decode("latin-1")
+    except UnicodeEncodeError:
+        raise _refusal(501, "5.5.4", f"what is no Unicode in the envelope: {text[:100]!r}") from None
     return _NOT_XCHAR.sub(lambda match: f"+{ord(match[0]):02X}", octets)
 
 

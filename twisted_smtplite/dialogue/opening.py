@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..model.clientprofile import TLSUse
-from ..model.errors import AuthenticationFailed, PeerRefused, ProtocolViolation, TLSFailed
+from ..model.errors import AuthenticationFailed, PeerRefused, SMTPClientError, TLSFailed
 from ..model.results import PeerReply, Stage
 from .clientauth import Channel, ClientExchange, Mistrust, choose
 from .clientsteps import Awaited, BeginTLS, Command, Ready
@@ -28,7 +28,7 @@ def greeted(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
     if reply.code // 100 == 2:
         hello(session)
     else:
-        session.fail(PeerRefused(reply, Stage.GREETING) if reply.code >= 400 else violation(Command.GREETING, reply))
+        _refused(session, awaited, reply, PeerRefused)
 
 
 def hello(session: ClientSession) -> None:
@@ -45,7 +45,7 @@ def extendedHello(session: ClientSession, awaited: Awaited, reply: PeerReply) ->
     elif reply.code in _NO_EHLO and not session.profile.lmtp:
         session.say(f"HELO {session.profile.hostname}\r\n".encode(), Awaited(Command.HELO))
     else:
-        session.fail(PeerRefused(reply, Stage.HELLO) if reply.code >= 400 else violation(Command.EHLO, reply))
+        _refused(session, awaited, reply, PeerRefused)
 
 
 def plainHello(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
@@ -55,7 +55,7 @@ def plainHello(session: ClientSession, awaited: Awaited, reply: PeerReply) -> No
         session.peer = Peer(PeerReply(reply.code, None, reply.lines[:1]))
         _protect(session)
     else:
-        session.fail(PeerRefused(reply, Stage.HELLO) if reply.code >= 400 else violation(Command.HELO, reply))
+        _refused(session, awaited, reply, PeerRefused)
 
 
 def _protect(session: ClientSession) -> None:
@@ -78,7 +78,7 @@ def startTLS(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None
     elif session.profile.tls is TLSUse.OPPORTUNISTIC and reply.code != 421:
         _authenticate(session)
     else:
-        session.fail(TLSFailed(reply, Stage.TLS) if reply.code >= 400 else violation(Command.STARTTLS, reply))
+        _refused(session, awaited, reply, TLSFailed)
 
 
 def _authenticate(session: ClientSession) -> None:
@@ -143,7 +143,7 @@ def authReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> Non
     elif reply.code in _NOT_THIS and session.mechanisms:
         _tryMechanism(session)
     else:
-        session.fail(AuthenticationFailed(reply, Stage.AUTH) if reply.code >= 400 else violation(Command.AUTH, reply))
+        _refused(session, awaited, reply, AuthenticationFailed)
 
 
 def cancelled(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
@@ -156,7 +156,9 @@ def _mistrusted(session: ClientSession, error: Mistrust) -> None:
     session.fail(AuthenticationFailed(PeerReply(535, "5.7.8", (str(error),), local=True), Stage.AUTH))
 
 
-def violation(command: Command, reply: PeerReply) -> ProtocolViolation:
-    """A reply that means nothing where it came."""
-    text = f"{command.name} was answered by: {reply}"
-    return ProtocolViolation(PeerReply(451, "4.5.0", (text,), local=True), Stage.GREETING if command is Command.GREETING else Stage.HELLO)
+def _refused(session: ClientSession, awaited: Awaited, reply: PeerReply, error: type[SMTPClientError]) -> None:
+    """A 4yz or 5yz reply is an error of this kind; another means nothing where it came."""
+    if reply.code >= 400:
+        session.fail(error(reply, session.at))
+    else:
+        session.violated(awaited, reply)

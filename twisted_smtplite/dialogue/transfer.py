@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..model.errors import ProtocolViolation
 from ..model.results import PeerReply, Stage
 from .clientsteps import Awaited, Command, Finished, SendText, StopText, Transaction
 from .commandlines import mailCommand, rcptCommand
@@ -125,7 +124,7 @@ def senderReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> N
     if reply.code // 100 == 2:
         return
     if reply.code < 400:
-        _violated(session, awaited, reply)
+        session.violated(awaited, reply)
         return
     transaction.decideAll(Stage.MAIL, reply)
     if transaction.script:
@@ -138,7 +137,7 @@ def recipientReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -
     if reply.code >= 400:
         _of(awaited).decide(awaited.which, Stage.RCPT, reply)
     elif reply.code // 100 != 2:
-        _violated(session, awaited, reply)
+        session.violated(awaited, reply)
 
 
 def dataReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
@@ -156,7 +155,7 @@ def dataReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> Non
         transaction.decideAll(Stage.DATA, reply)
         close(session, transaction)
     else:
-        _violated(session, awaited, reply)
+        session.violated(awaited, reply)
 
 
 def chunkReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
@@ -169,7 +168,7 @@ def chunkReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> No
             session.tell(StopText(transaction))
             close(session, transaction)
     elif reply.code // 100 != 2:
-        _violated(session, awaited, reply)
+        session.violated(awaited, reply)
 
 
 def textReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
@@ -181,7 +180,7 @@ def textReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> Non
         session.expectFirst(rest)
         return
     if reply.code // 100 == 3:
-        _violated(session, awaited, reply)
+        session.violated(awaited, reply)
         return
     if reply.positive and transaction.prdr is not None:
         for index, own in transaction.prdr.items():
@@ -196,7 +195,7 @@ def eachReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> Non
     """The end of the text: the reply for one recipient."""
     transaction = _of(awaited)
     if reply.code // 100 == 3:
-        _violated(session, awaited, reply)
+        session.violated(awaited, reply)
     elif transaction.prdr is not None:
         transaction.prdr[awaited.which] = reply
     else:
@@ -208,8 +207,3 @@ def eachReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> Non
 def _of(awaited: Awaited) -> Transaction:
     assert awaited.transaction is not None, "it is a reply to a command of a transaction"
     return awaited.transaction
-
-
-def _violated(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
-    text = f"{awaited.command.name} was answered by: {reply}"
-    session.fail(ProtocolViolation(PeerReply(451, "4.5.0", (text,), local=True), session.stage))

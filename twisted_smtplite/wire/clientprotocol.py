@@ -163,9 +163,10 @@ class SMTPClient(PatientLineReceiver):
 
     def connectionMade(self) -> None:
         """The server speaks first; where TLS comes before that, the client begins the handshake."""
-        self._expect()
         if self._profile.tls is TLSUse.IMPLICIT:
             self._encrypt()
+        else:
+            self._expect()
 
     def handshakeCompleted(self) -> None:
         """TLS is there: by STARTTLS, or from the beginning."""
@@ -260,6 +261,7 @@ class SMTPClient(PatientLineReceiver):
             self._violated("something was said between STARTTLS and TLS")
             return
         self._shaking = True
+        self._expect()
         try:
             creator = self._trust(self.host) if self._profile.tls.verifies else AnyCertificate(self.host)
             startTLS(self, creator, self._reactor, client=True)
@@ -311,6 +313,7 @@ class SMTPClient(PatientLineReceiver):
             return
         try:
             if self._submitRest(message):
+                self._act(self._session.advance())
                 return
         except SMTPClientError:
             # The server has become stricter meanwhile: what is known already stays.
@@ -371,12 +374,14 @@ class SMTPClient(PatientLineReceiver):
 
     def _violated(self, text: str) -> None:
         self._fail(ProtocolViolation(local(451, "4.5.0", text), self._session.stage, self.host))
-        self._cut()
 
     def _fail(self, error: SMTPClientError) -> None:
         """The session cannot go on."""
         self._end(error.reply, error)
-        self.close()
+        if isinstance(error, ProtocolViolation):
+            self._cut()
+        else:
+            self.close()
 
     def _end(self, reply: PeerReply, error: SMTPClientError | None = None) -> None:
         """Tells everybody who waits how it ended, once."""
