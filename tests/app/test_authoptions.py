@@ -12,7 +12,7 @@ from twisted.python.usage import UsageError
 
 from twisted_smtplite.app.authoptions import makeAuthenticator, withUsers
 from twisted_smtplite.app.options import Options
-from twisted_smtplite.dialogue.sasl import Password
+from twisted_smtplite.dialogue.sasl import External, Password
 from twisted_smtplite.model.profile import Profile
 
 
@@ -60,6 +60,17 @@ def test_mechanisms_are_those_that_the_users_can_use(users: str, tmp_path: Path)
     assert profile("--password-file", str(tmp_path / "keys"), tls=False).mechanisms[1] == "SCRAM-SHA-256"
 
 
+def test_certificates_alone_or_beside_passwords_let_clients_in(users: str) -> None:
+    certificate = ("--auth", "certificate", "--self-signed", "--client-certificates", "request", "--client-ca", "ca.pem")
+    assert profile(*certificate).mechanisms == ("EXTERNAL",)
+    assert profile(*certificate, "--password-file", users).mechanisms == ("EXTERNAL", "PLAIN", "LOGIN")
+    assert profile(*certificate, "--password-file", users, "--mechanisms", "PLAIN").mechanisms == ("PLAIN",)
+    options = parsed(*certificate)
+    authenticator: Any = makeAuthenticator(options, options.limits, HeldThreads())  # type: ignore[arg-type]
+    assert settled(authenticator.check(session(), External("ann@client.test", ""))) == "ann@client.test"
+    assert settled(authenticator.check(session(), External("ann@client.test", "ben@client.test"))) is None
+
+
 def test_choices_reach_the_profile(users: str) -> None:
     assert not profile("--password-file", users).requireAuth
     chosen = profile("--password-file", users, "--require-auth", "--allow-plaintext-auth", tls=False)
@@ -80,6 +91,7 @@ def test_a_submission_port_without_users_is_told_of_in_the_log() -> None:
         (["--require-auth"], "--require-auth needs users"),
         (["--allow-plaintext-auth"], "--allow-plaintext-auth needs users"),
         (["--mechanisms", "PLAIN"], "--mechanisms needs users"),
+        (["--auth", "certificate"], "--auth certificate needs --client-certificates request or require, and --client-ca"),
     ],
 )
 def test_what_needs_users_says_so(arguments: list[str], words: str) -> None:
@@ -94,6 +106,7 @@ def test_what_needs_users_says_so(arguments: list[str], words: str) -> None:
         (["--password-file", "{users}", "--mechanisms", "NTLM"], "--mechanisms NTLM: there is no mechanism 'NTLM'"),
         (["--password-file", "{users}", "--mechanisms", "CRAM-MD5"], "no checker that was given can serve it"),
         (["--password-file", "/nowhere/users"], "No such file or directory"),
+        (["--auth", "certificate:x"], "--auth certificate: there is no such checker"),
         (["--auth", "ldap:x"], "--auth ldap: there is no such checker"),
         (["--auth", "anonymous"], "this checker knows no passwords"),
         (["--auth", "memory:odd"], "--auth memory: "),
@@ -111,4 +124,4 @@ def test_the_checkers_that_there_are_can_be_listed(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         parsed("--list-auth")
     shown = capsys.readouterr().out
-    assert "smtplite:FILE" in shown and "file: " in shown and "anonymous" not in shown
+    assert "smtplite:FILE" in shown and "certificate: " in shown and "file: " in shown and "anonymous" not in shown

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import trustme
 from twisted.internet.address import UNIXAddress
 from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
@@ -212,6 +213,35 @@ async def test_where_tls_is_required_mail_in_clear_is_refused(make: Make) -> Non
             assert client.mail("a@client.test")[0] == 250
 
     await deferToThread(play)
+
+
+@pytest_twisted.ensureDeferred
+async def test_on_a_submission_port_a_certificate_is_as_good_as_a_password(make: Make) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path("ca.pem")
+    authority.issue_cert("ann@client.test").private_key_and_cert_chain_pem.write_to_path("ann.pem")
+    asked = ("--client-certificates", "request", "--client-ca", "ca.pem", "--auth", "certificate")
+    service = make("--submission-port", "0", "--delivery", "maildir:M", *asked, *OWN)
+
+    def play() -> None:
+        port = service.addresses[0].port
+        with smtplib.SMTP("localhost", port, timeout=10) as nobody:
+            nobody.starttls(context=trust())
+            nobody.ehlo()
+            assert not nobody.has_extn("auth")
+            assert nobody.mail("ann@client.test") == (530, b"5.7.0 Authentication required")
+        context = trust()
+        context.load_cert_chain("ann.pem")
+        with smtplib.SMTP("localhost", port, timeout=10) as ann:
+            ann.starttls(context=context)
+            ann.ehlo()
+            assert ann.esmtp_features["auth"].split() == ["EXTERNAL"]
+            assert ann.docmd("AUTH", "EXTERNAL =")[0] == 235
+            assert ann.sendmail("ann@client.test", ["ben@mx.test"], MESSAGE) == {}
+
+    await deferToThread(play)
+    (stored,) = Path("M/new").iterdir()
+    assert b" with ESMTPSA " in stored.read_bytes()
 
 
 @pytest_twisted.ensureDeferred

@@ -19,7 +19,7 @@ from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.logger import Logger
 from twisted.python import usage
 
-from ..auth.authenticator import Authenticator, chosen
+from ..auth.authenticator import Authenticator, byItsName, chosen
 from ..auth.checkers import PasswordFileChecker
 from ..auth.passwordfile import PasswordFile
 from ..auth.threads import FewThreads
@@ -35,13 +35,14 @@ if TYPE_CHECKING:
 
 _log = Logger(namespace="smtplite")
 _OURS = "smtplite"
+_CERTIFICATE = "certificate"
 
 ROWS = (
     Row(
         "auth",
         "TYPE:ARGUMENT",
-        "who may authenticate: smtplite:FILE, written by `smtplite passwd`, or a checker of Twisted such as file:FILE (clear text) or unix; "
-        "may be repeated: they are asked in order, and the first that knows the user decides",
+        "who may authenticate: smtplite:FILE, written by `smtplite passwd`; certificate: whoever has one that --client-ca signed; or a checker "
+        "of Twisted such as file:FILE (clear text) or unix; may be repeated: they are asked in order, and the first that knows the user decides",
     ),
     Row("list-auth", "", "show the checkers that are installed, with their arguments, and exit"),
     Row("password-file", "FILE", "the same as --auth smtplite:FILE"),
@@ -80,6 +81,7 @@ class AuthOptions(usage.Options):
     def opt_list_auth(self) -> NoReturn:
         """Shows the checkers that are installed."""
         print(f"{_OURS}: a file written by `smtplite passwd`\n    {_OURS}:FILE")
+        print(f"{_CERTIFICATE}: clients with a certificate that --client-ca signed, by the name in it")
         for factory in sorted(_factories(), key=lambda factory: factory.authType):
             print(f"{factory.authType}: {factory.argStringFormat}")
         sys.exit(0)
@@ -93,6 +95,8 @@ class AuthOptions(usage.Options):
         for name in ("mechanisms", "require-auth", "allow-plaintext-auth"):
             if self[name] and not self.checkers:
                 raise usage.UsageError(f"--{name} needs users: --password-file, or --auth")
+        if _CERTIFICATE in self.checkers and self["client-ca"] is None:
+            raise usage.UsageError(f"--auth {_CERTIFICATE} needs --client-certificates request or require, and --client-ca")
 
 
 def makeAuthenticator(options: AuthOptions, limits: Limits, reactor: IReactorCore) -> Authenticator | None:
@@ -104,8 +108,9 @@ def makeAuthenticator(options: AuthOptions, limits: Limits, reactor: IReactorCor
     if not options.checkers:
         return None
     threads = FewThreads(cast("IReactorThreads", reactor), limits.hashing)
-    checkers = [_checker(text, threads) for text in options.checkers]
-    return Authenticator(checkers, cast("IReactorTime", reactor), limits=limits)
+    checkers = [_checker(text, threads) for text in options.checkers if text != _CERTIFICATE]
+    certificates = byItsName if _CERTIFICATE in options.checkers else None
+    return Authenticator(checkers, cast("IReactorTime", reactor), limits=limits, certificates=certificates)
 
 
 def withUsers(profile: Profile, options: AuthOptions, authenticator: Authenticator | None, *, tls: bool) -> Profile:
