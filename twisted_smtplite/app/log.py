@@ -28,7 +28,7 @@ _encode = json.JSONEncoder().encode
 # Printable ASCII without space, quote, angle brackets and backslash: reads unquoted in key=value text and cannot be taken for another field.
 _isPlain = re.compile(r"[!#-;=?-\[\]-~]+").fullmatch
 # An address as nearly all are: needs no quotes, neither as an address nor here. Others take the long way.
-_isUsual = re.compile(r"[A-Za-z0-9_+=-]+(?:\.[A-Za-z0-9_+=-]+)*@[A-Za-z0-9.-]+").fullmatch
+_isUsual = re.compile(r"<[A-Za-z0-9_+=-]+(?:\.[A-Za-z0-9_+=-]+)*@[A-Za-z0-9.-]+>").fullmatch
 
 
 class Form(Protocol):
@@ -89,15 +89,16 @@ class TextForm:
 
     def path(self, address: Address) -> str:
         """``<a@b.test>``, in double quotes when the address holds more than plain characters."""
-        text = f"{address.localPart}@{address.domain}"
+        local, domain = address
+        text = f"<{local}@{domain}>"
         if _isUsual(text):
-            return f"<{text}>"
+            return text
         text = str(address)
         return f"<{text}>" if not text or _isPlain(text) else _encode(f"<{text}>")
 
     def paths(self, addresses: Sequence[Address]) -> str:
         """``<a@b.test>,<c@d.test>``."""
-        return ",".join([self.path(address) for address in addresses])
+        return self.path(addresses[0]) if len(addresses) == 1 else ",".join([self.path(address) for address in addresses])
 
     def pairs(self, values: Mapping[str, str]) -> str:
         """``NAME="value",NAME="value"``."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from zope.interface import implementer
@@ -54,6 +55,8 @@ class MessageLog:
         self._lines = lines or EventLines(TextForm())
         form = self._form = self._lines.form
         self._message = form.template("message", "id", "session", "peer", "helo", "protocol", "from", "to", "recipients", "size", "reply")
+        # What is the same for all messages of a session is rendered once.
+        self._ofSession = lru_cache(maxsize=1000)(self._renderSession)
         self._refusedCommand = form.template("refused-command", "session", "peer", "command", "reply", "count")
         self._refusedConnection = form.template("refused-connection", "peer", "reply")
         self._brokenSession = form.template("broken-session", "session", "peer", "helo", "cause", "messages")
@@ -73,23 +76,18 @@ class MessageLog:
             self._endRefusals(session)
         form = self._form
         recipients = envelope.recipients
-        extra = "" if session.user is None else form.more("user", form.word(session.user))
-        if session.tlsVersion:
-            extra += form.more("tls", form.word(session.tlsVersion)) + form.more("cipher", form.word(session.tlsCipher))
-        if session.certificate is not None:
-            extra += form.more("certificate", form.word(session.certificate))
+        template, extra = self._ofSession(
+            session.id, session.peerHost, session.peerPort, session.heloName, session.protocol,
+            session.user, session.tlsVersion, session.tlsCipher, session.certificate,
+        )  # fmt: skip
         if envelope.forwarded:
             extra += form.more("forwarded", form.pairs(envelope.forwarded))
         if len(outcomes) > 1 and reply.positive:
             extra += self._failures(envelope, outcomes)
         self._lines.line(
-            self._message
+            template
             % (
                 form.token(envelope.id),
-                form.token(session.id),
-                form.token(peerText(session.peerHost, session.peerPort)),
-                form.word(session.heloName),
-                form.token(session.protocol),
                 form.path(envelope.sender),
                 form.paths([recipient.address for recipient in recipients[:_NAMED]]),
                 len(recipients),
@@ -98,6 +96,20 @@ class MessageLog:
                 extra,
             )
         )
+
+    def _renderSession(
+        self, name: str, host: str, port: int, helo: str, protocol: str, user: str | None, version: str, cipher: str, certificate: str | None
+    ) -> tuple[str, str]:
+        """The template of a message line with the session's values in it, and the fields at its end that tell who the client is."""
+        form = self._form
+        constant = (form.token(name), form.token(peerText(host, port)), form.word(helo), form.token(protocol))
+        template = self._message % ("%s", *[text.replace("%", "%%") for text in constant], *["%s"] * 6)
+        extra = "" if user is None else form.more("user", form.word(user))
+        if version:
+            extra += form.more("tls", form.word(version)) + form.more("cipher", form.word(cipher))
+        if certificate is not None:
+            extra += form.more("certificate", form.word(certificate))
+        return template, extra
 
     def _failures(self, envelope: Envelope, outcomes: Sequence[Reply]) -> str:
         failed = [(recipient.address, outcome) for recipient, outcome in zip(envelope.recipients, outcomes, strict=False) if not outcome.positive]
