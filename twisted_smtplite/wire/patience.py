@@ -7,6 +7,7 @@ when the client makes progress; only the time is noted, and the timer looks at i
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -26,6 +27,7 @@ class Patience:
     __slots__ = (
         "_began",
         "_call",
+        "_due",
         "_limits",
         "_octets",
         "_reactor",
@@ -55,6 +57,8 @@ class Patience:
         self._textBegun = False
         self._octets = 0
         self._call: IDelayedCall | None = None
+        # When the timer fires; with no timer, at the end of time.
+        self._due = inf
 
     def expectCommand(self) -> None:
         """From now on the client is to send commands."""
@@ -101,15 +105,15 @@ class Patience:
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
+        self._due = inf
 
     def _expect(self, timeout: float, reply: Reply) -> None:
         self._timeout = timeout
         self._reply = reply
-        self.since = self.seconds()
+        self.since = now = self.seconds()
         # Mostly the timer fires before anything of this can be due, and then finds the right time itself.
         span = min(timeout, self._limits.rateWindow) if self._windowFrom is not None else timeout
-        call = self._call
-        if call is None or 0 < span < call.getTime() - self.since:
+        if self._call is None or 0 < span < self._due - now:
             self._schedule()
 
     def _deadlines(self) -> list[tuple[float, Reply | None]]:
@@ -135,10 +139,12 @@ class Patience:
         if self._call is not None:
             self._call.cancel()
         self._call = self._reactor.callLater(max(0.0, earliest - self.seconds()), self._look)
+        self._due = self._call.getTime()
 
     def _look(self) -> None:
         """The timer fired: has a deadline passed, or was there progress meanwhile?"""
         self._call = None
+        self._due = inf
         now = self.seconds()
         for when, reply in self._deadlines():
             if when <= now:

@@ -152,7 +152,8 @@ class MessageReceiver(AskingLineReceiver):
                 # The trace header is still being taken, and before it there was no text.
                 self._complete = True
             else:
-                self._wholeRead(piece)
+                self._complete = True
+                self._deliver(piece)
 
     def _open(self, message: IMessage, *, binary: bool = False) -> None:
         """A message begins."""
@@ -182,14 +183,9 @@ class MessageReceiver(AskingLineReceiver):
         piece, rest = reader.feed(data)
         if rest is None:
             self._patience.textCame(len(data))
-            self._deliver(piece)
         else:
             self.setLineMode(rest)
-            self._wholeRead(piece)
-
-    def _wholeRead(self, piece: bytes) -> None:
-        """The reader is done: `piece` is the last of the text, or of the chunk."""
-        self._complete = True
+            self._complete = True
         self._deliver(piece)
 
     def _deliver(self, piece: bytes) -> None:
@@ -199,13 +195,14 @@ class MessageReceiver(AskingLineReceiver):
         taken = None
         if piece and self._message is not None:
             taken = self.call(self._message.dataReceived, piece)
-        if taken is None and not self._complete:
-            return
-        self.awaitAnswer(taken, self._taken)
+        if taken is not None:
+            self.awaitAnswer(taken, self._taken)
+        elif self._complete:
+            self._taken(None)
 
     def _taken(self, refusal: object) -> None:
         """The message has taken a piece, or failed to."""
-        if isinstance(refusal, Reply):
+        if refusal is not None and isinstance(refusal, Reply):
             self._refuse(refusal if not refusal.positive else self.wrong(refusal))
         if self._complete:
             self._reader = None
