@@ -13,6 +13,7 @@ from eximserver import Exim
 from listener import AUTHORITY, STRANGERS, Listener
 from mailserver import MailServer
 from opensmtpd import OpenSMTPD
+from ownserver import OwnServer
 from postfixserver import PostfixServer
 from twisted.internet.defer import ensureDeferred
 
@@ -41,7 +42,7 @@ def authorities(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return files
 
 
-KINDS: dict[str, type[MailServer]] = {kind.name: kind for kind in (Dovecot, Exim, OpenSMTPD, PostfixServer)}
+KINDS: dict[str, type[MailServer]] = {kind.name: kind for kind in (Dovecot, Exim, OpenSMTPD, OwnServer, PostfixServer)}
 
 
 @pytest.fixture(scope="session")

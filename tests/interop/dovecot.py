@@ -43,7 +43,11 @@ first_valid_uid = 1
 first_valid_gid = 1
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
+auth_failure_delay = 0
 service stats {{
   chroot =
   unix_listener stats-writer {{

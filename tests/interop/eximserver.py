@@ -24,6 +24,7 @@ tls_on_connect_ports = {ports.implicit}
 disable_ipv6
 message_size_limit = 16M
 smtp_accept_max = 0
+smtp_accept_queue_per_connection = 0
 tls_certificate = {certificate}
 tls_privatekey = {key}
 tls_advertise_hosts = ${{if eq{{$received_port}}{{{ports.bare}}}{{}}{{*}}}}

@@ -27,6 +27,7 @@ from zope.interface import implementer
 from twisted_smtplite.delivery.memory import MemoryDelivery
 from twisted_smtplite.dialogue.sasl import Check, Digest, Keys, Password, StoredKeys
 from twisted_smtplite.model.envelope import SessionInfo
+from twisted_smtplite.model.limits import Limits
 from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.wire.factory import SMTPServerFactory
 from twisted_smtplite.wire.tls import implicitTLS
@@ -119,12 +120,21 @@ class Listener:
     """
 
     def __init__(
-        self, *, implicit: bool = False, profile: Profile | None = None, offer: tuple[str, ...] = (), path: Path | None = None, delivery: Any = None
+        self,
+        *,
+        implicit: bool = False,
+        secure: bool = True,
+        profile: Profile | None = None,
+        offer: tuple[str, ...] = (),
+        limits: Limits | None = None,
+        path: Path | None = None,
+        delivery: Any = None,
     ) -> None:
         self.delivery: MemoryDelivery = delivery or MemoryDelivery()
         creator = _Creator()
+        tls = creator if secure else None
         self._factory = SMTPServerFactory(
-            self.delivery, reactor, hostname="mx.test", profile=profile, tls=creator, authenticate=authenticate, offer=offer
+            self.delivery, reactor, hostname="mx.test", profile=profile, limits=limits, tls=tls, authenticate=authenticate, offer=offer
         )
         self._recorder = _RecordingFactory(self._factory)
         listening: Any = implicitTLS(self._recorder, creator, reactor) if implicit else self._recorder

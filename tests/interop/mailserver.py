@@ -106,8 +106,8 @@ class MailServer:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def said(self) -> str:
-        """Its output and its log, to explain a failure."""
-        return "".join(path.read_text(errors="replace") for path in (self.directory / "output", self.log) if path.is_file())
+        """The end of its output and of its log, to explain a failure."""
+        return "".join(path.read_text(errors="replace")[-4000:] for path in (self.directory / "output", self.log) if path.is_file())
 
     def box(self, name: str) -> Path:
         """The Maildir of a user."""

@@ -23,6 +23,7 @@ inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 smtp_dns_support_level = disabled
 smtpd_peername_lookup = no
+smtpd_error_sleep_time = 0
 smtputf8_enable = yes
 message_size_limit = 16777216
 virtual_mailbox_limit = 0

@@ -1,0 +1,298 @@
+"""Our client, sending to Postfix, Exim, OpenSMTPD and our own server: what arrives is what was sent, and each recipient's outcome is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import chain, count, repeat
+from typing import Any
+
+import pytest
+import pytest_twisted
+import sending
+from listener import AUTHORITY, MESSAGE, PASSWORD, STRANGERS, USER
+from mailserver import MailServer, assertArrived
+from sending import USES, Peer, envelope, marked, outcomes
+from twisted.internet.defer import gatherResults
+
+from twisted_smtplite.client.content import Content
+from twisted_smtplite.model.clientprofile import Credentials, TLSUse
+from twisted_smtplite.model.errors import AuthenticationFailed, TLSFailed, Unsendable
+from twisted_smtplite.model.results import Stage
+from twisted_smtplite.wire.client import SMTPClient
+
+SERVERS = ("exim", "opensmtpd", "ours", "postfix")
+EACH = pytest.mark.parametrize("name", SERVERS)
+# OpenSMTPD does not offer CHUNKING.
+_VERBS = [(name, verb) for name in SERVERS for verb in ("BDAT", "DATA") if (name, verb) != ("opensmtpd", "BDAT")]
+EACH_VERB = pytest.mark.parametrize(("name", "verb"), _VERBS, ids=map(" ".join, _VERBS))
+
+
+async def reach(server: MailServer, way: str = "starttls", **options: Any) -> SMTPClient:
+    """Connects to a port of a server, with TLS as is usual there."""
+    return await sending.reach(getattr(server.ports, way), **{"tls": USES[way], **options})
+
+
+@pytest.mark.parametrize("way", USES)
+@EACH_VERB
+@pytest_twisted.ensureDeferred
+async def test_a_message_arrives_as_it_was_sent_past_a_refused_recipient(name: str, verb: str, way: str, peer: Peer) -> None:
+    server = peer(name)
+    client = await reach(server, way, chunking=verb == "BDAT")
+    content, token = marked()
+    delivery = await client.send(envelope("ben", "nobody", "cleo"), Content.of(content))
+    await client.quit()
+    assert outcomes(delivery) == [("ben", Stage.TEXT, 2), ("nobody", Stage.RCPT, 5), ("cleo", Stage.TEXT, 2)]
+    for box in ("ben", "cleo"):
+        assertArrived(await server.message(box, token), content)
+
+
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_without_a_recipient_that_is_taken_nothing_is_sent_and_the_session_goes_on(name: str, peer: Peer) -> None:
+    server = peer(name)
+    client = await reach(server)
+    content, token = marked()
+    first, second = await gatherResults(
+        [client.send(envelope("nobody", "noone"), Content.of(content)), client.send(envelope("ben"), Content.of(content))]
+    )
+    await client.quit()
+    assert [each[1:] for each in outcomes(first)] == [(Stage.RCPT, 5)] * 2
+    assert outcomes(second) == [("ben", Stage.TEXT, 2)]
+    assertArrived(await server.message("ben", token), content)
+
+
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_many_messages_go_through_one_connection(name: str, peer: Peer) -> None:
+    server = peer(name)
+    client = await reach(server)
+    messages = [marked(MESSAGE[: 400 + 37 * number] + b"\r\n") for number in range(20)]
+    deliveries = await gatherResults([client.send(envelope("ben", "nobody"), Content.of(content)) for content, _ in messages])
+    await client.quit()
+    assert [outcomes(each) for each in deliveries] == [[("ben", Stage.TEXT, 2), ("nobody", Stage.RCPT, 5)]] * 20
+    for content, token in messages:
+        assertArrived(await server.message("ben", token), content)
+
+
+def pieces(content: bytes) -> Iterator[bytes]:
+    """In pieces of every length, as if from nowhere: the size is not known before."""
+    start = 0
+    for length in count(1):
+        yield content[start : start + length]
+        start += length
+        if start >= len(content):
+            return
+
+
+@EACH_VERB
+@pytest_twisted.ensureDeferred
+async def test_a_text_of_unknown_size_arrives_exactly(name: str, verb: str, peer: Peer) -> None:
+    server = peer(name)
+    client = await reach(server, chunking=verb == "BDAT")
+    content, token = marked()
+    # No line end at the end, and ends of every kind within.
+    source = content.replace(b"one\r\n", b"one\n").replace(b"From the start\r\n", b"From the start\r").rstrip(b"\r\n")
+    delivery = await client.send(envelope("ben"), Content.of(pieces(source)))
+    await client.quit()
+    assert outcomes(delivery) == [("ben", Stage.TEXT, 2)]
+    assertArrived(await server.message("ben", token), content.rstrip(b"\r\n") + b"\r\n")
+
+
+@pytest.mark.slow
+@EACH_VERB
+@pytest_twisted.ensureDeferred
+async def test_ten_megabytes_arrive_exactly(name: str, verb: str, peer: Peer) -> None:
+    server = peer(name)
+    client = await reach(server, chunking=verb == "BDAT")
+    content, token = marked(MESSAGE + b"." * 70 + b"\r\n" + MESSAGE.partition(b"\r\n\r\n")[2] * 84)
+    assert len(content) > 10 * 1024 * 1024
+    delivery = await client.send(envelope("ben"), Content.of(content))
+    await client.quit()
+    assert outcomes(delivery) == [("ben", Stage.TEXT, 2)]
+    assertArrived(await server.message("ben", token), content)
+
+
+# TLS.
+
+
+@pytest.mark.parametrize("way", ["starttls", "implicit"])
+@pytest.mark.parametrize(("host", "authority"), [("mx.test", STRANGERS), ("other.test", AUTHORITY)], ids=["unknown authority", "wrong name"])
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(name: str, host: str, authority: Any, way: str, peer: Peer) -> None:
+    with pytest.raises(TLSFailed) as failed:
+        await reach(peer(name), way, host=host, authority=authority)
+    assert failed.value.stage is Stage.TLS
+    assert failed.value.temporary
+
+
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_tls_that_is_required_and_not_offered_is_an_error(name: str, peer: Peer) -> None:
+    with pytest.raises(TLSFailed) as failed:
+        await reach(peer(name), "bare", tls=TLSUse.REQUIRED)
+    assert failed.value.stage is Stage.TLS
+
+
+@pytest.mark.parametrize("tls", [TLSUse.OPPORTUNISTIC, TLSUse.ENCRYPTED], ids=lambda use: use.value)
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_encryption_alone_takes_any_certificate(name: str, tls: TLSUse, peer: Peer) -> None:
+    server = peer(name)
+    client = await reach(server, tls=tls, host="other.test", authority=STRANGERS)
+    assert "STARTTLS" not in client.extensions
+    content, token = marked()
+    assert (await client.send(envelope("ben"), Content.of(content))).complete
+    await client.quit()
+    assertArrived(await server.message("ben", token), content)
+
+
+# AUTH.
+
+
+MECHANISMS = {
+    "exim": ("PLAIN", "LOGIN", "CRAM-MD5"),
+    "opensmtpd": ("PLAIN", "LOGIN"),
+    "ours": ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"),
+    "postfix": ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256"),
+}
+LOGINS = [pytest.param(name, mechanism, id=f"{name} {mechanism}") for name, known in MECHANISMS.items() for mechanism in known]
+# Some take their time to say no.
+WRONG = [
+    pytest.param(name, mechanism, id=f"{name} {mechanism}", marks=[pytest.mark.slow] if mechanism in known[1:] else [])
+    for name, known in MECHANISMS.items()
+    for mechanism in known
+]
+
+
+def able(server: MailServer, mechanism: str) -> None:
+    """Skips where one side does not know the mechanism here."""
+    if mechanism not in server.mechanisms:
+        pytest.skip(f"{server.name} does not know {mechanism} here")
+    if mechanism.startswith("SCRAM"):
+        pytest.importorskip("scramp")
+
+
+@pytest.mark.parametrize(("name", "mechanism"), LOGINS)
+@pytest_twisted.ensureDeferred
+async def test_the_client_authenticates(name: str, mechanism: str, peer: Peer) -> None:
+    server = peer(name)
+    able(server, mechanism)
+    client = await reach(server, credentials=Credentials(user=USER, password=PASSWORD, mechanisms=(mechanism,)))
+    content, token = marked()
+    assert (await client.send(envelope("ben"), Content.of(content))).complete
+    await client.quit()
+    assertArrived(await server.message("ben", token), content)
+
+
+@pytest.mark.parametrize(("name", "mechanism"), WRONG)
+@pytest_twisted.ensureDeferred
+async def test_a_wrong_password_is_an_error(name: str, mechanism: str, peer: Peer) -> None:
+    server = peer(name)
+    able(server, mechanism)
+    with pytest.raises(AuthenticationFailed) as failed:
+        await reach(server, credentials=Credentials(user=USER, password="wrong", mechanisms=(mechanism,)))
+    assert (failed.value.stage, failed.value.reply.code) == (Stage.AUTH, 535)
+
+
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_the_best_mechanism_is_found(name: str, peer: Peer) -> None:
+    server = peer(name)
+    if not server.mechanisms:
+        pytest.skip(f"{server.name} does not know any mechanism here")
+    client = await reach(server, credentials=Credentials(user=USER, password=PASSWORD))
+    assert client.usable
+    await client.quit()
+
+
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_a_password_is_not_shown_in_the_clear(name: str, peer: Peer) -> None:
+    with pytest.raises(AuthenticationFailed):
+        await reach(peer(name), "bare", credentials=Credentials(user=USER, password=PASSWORD, mechanisms=("PLAIN", "LOGIN")))
+
+
+# Extensions.
+
+
+# What the reports tell of ENVID and ORCPT: RFC 3464 2.2.1, 2.3.1 want them decoded.
+TOLD = {
+    "exim": [b"id+2B1+20of+3DAnn", b"ben+2Bold+3D1@mx.test"],
+    "opensmtpd": [],
+    "postfix": [b"id+1 of=Ann", b"ben+old=1@mx.test"],
+}
+
+
+# OpenSMTPD takes one NOTIFY for all recipients of a transaction.
+@pytest.mark.parametrize(("name", "names"), [("exim", ["ben", "cleo"]), ("opensmtpd", ["ben"]), ("postfix", ["ben", "cleo"])])
+@pytest_twisted.ensureDeferred
+async def test_the_report_that_was_asked_for_comes_and_no_other(name: str, names: list[str], peer: Peer) -> None:
+    server = peer(name)
+    client = await reach(server)
+    content, token = marked()
+    wanted = envelope(*names, ret="HDRS", envelopeId="id+1 of=Ann")
+    for recipient, notify in zip(wanted.recipients, ({"SUCCESS", "FAILURE"}, {"NEVER"}), strict=False):
+        recipient.notify = frozenset(notify)
+        recipient.originalRecipient = ("rfc822", "ben+old=1@mx.test")
+    delivery = await client.send(wanted, Content.of(content))
+    await client.quit()
+    assert delivery.complete, delivery.outcomes
+    # It returns the header section, and so the Message-ID, but no text.
+    report = await server.message("ann", token)
+    assert b"Action: delivered\r\n" in report and report.count(b"Final-Recipient:") == 1 and b"cleo@mx.test" not in report
+    assert b"of many lines" not in report
+    values = re.findall(rb"^Original-(?:Envelope-Id|Recipient): *(?:rfc822; *)?(.*)\r$", report, re.MULTILINE | re.IGNORECASE)
+    assert values == TOLD[name], report
+
+
+@pytest.mark.parametrize("name", ["exim", "ours", "postfix"])
+@pytest_twisted.ensureDeferred
+async def test_an_internationalized_message_arrives(name: str, peer: Peer) -> None:
+    server = peer(name)
+    client = await reach(server)
+    content, token = marked(MESSAGE.replace(b"Ben <ben@", "Jörg <jörg@".encode()))
+    delivery = await client.send(envelope("jörg", "ben", smtputf8=True), Content.of(content))
+    await client.quit()
+    assert outcomes(delivery) == [("jörg", Stage.TEXT, 2), ("ben", Stage.TEXT, 2)]
+    for box in ("jörg", "ben"):
+        assertArrived(await server.message(box, token), content)
+
+
+@pytest.mark.parametrize(("name", "way"), [("exim", "bare"), ("opensmtpd", "starttls"), ("postfix", "bare")])
+@pytest_twisted.ensureDeferred
+async def test_an_internationalized_message_does_not_go_where_it_is_not_understood(name: str, way: str, peer: Peer) -> None:
+    client = await reach(peer(name), way)
+    with pytest.raises(Unsendable) as refused:
+        await client.send(envelope("jörg", smtputf8=True), Content.of(MESSAGE))
+    assert (refused.value.reply.code, refused.value.reply.status) == (550, "5.6.7")
+    assert client.usable
+    await client.quit()
+
+
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_what_is_too_large_is_not_even_begun(name: str, peer: Peer) -> None:
+    server = peer(name)
+    client = await reach(server)
+    large = Content.of(iter([b"never asked for"]), size=int(client.extensions["SIZE"]) + 1, eightBit=False)
+    with pytest.raises(Unsendable) as refused:
+        await client.send(envelope("ben"), large)
+    assert (refused.value.reply.code, refused.value.reply.status) == (552, "5.3.4")
+    content, token = marked()
+    assert (await client.send(envelope("ben"), Content.of(content))).complete
+    await client.quit()
+    assertArrived(await server.message("ben", token), content)
+
+
+@pytest.mark.slow
+@EACH_VERB
+@pytest_twisted.ensureDeferred
+async def test_what_turns_out_to_be_too_large_is_refused_by_the_server(name: str, verb: str, peer: Peer) -> None:
+    client = await reach(peer(name), chunking=verb == "BDAT")
+    # None of its pieces is repeated in memory.
+    parts = chain([MESSAGE], repeat((b"x" * 70 + b"\r\n") * 900, 280))
+    (outcome,) = (await client.send(envelope("ben"), Content.of(parts))).outcomes
+    assert outcome.permanent and not outcome.reply.local, outcome
+    client.abort()
