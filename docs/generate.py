@@ -1,4 +1,4 @@
-"""Writes the tables of docs/reference that the code already knows: limits, options, and which transcript shows which clause.
+"""Writes the tables of docs/reference that the code already knows: limits, options, errors, and which transcript shows which clause.
 
 `python docs/generate.py` rewrites the pages; `--check` only says which are out of date, and fails if any is. What stands between
 ``<!-- generated: NAME -->`` and ``<!-- end -->`` is ours, the rest of a page is not.
@@ -6,15 +6,23 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import fields
+from enum import Enum
 from pathlib import Path
 
 from twisted_smtplite.app.options import Options
+from twisted_smtplite.client.pool import PoolLimits
+from twisted_smtplite.model import errors
+from twisted_smtplite.model.clientprofile import ClientLimits, TLSUse
 from twisted_smtplite.model.limits import Limits
+from twisted_smtplite.model.mxlimits import MXLimits
+from twisted_smtplite.model.results import Stage
 
 DOCS = Path(__file__).parent
 TRANSCRIPTS = DOCS.parent / "tests" / "transcripts"
@@ -48,6 +56,43 @@ def clauses() -> str:
     return "\n".join(["| clause | transcripts |", "|---|---|", *rows])
 
 
+def documented(described: type) -> dict[str, str]:
+    """The names that a class gives values to -> the texts below them, as one line; empty where there is none."""
+    (body,) = (node.body for node in ast.parse(inspect.getsource(described)).body if isinstance(node, ast.ClassDef))
+    found: dict[str, str] = {}
+    for before, node in zip([None, *body], body, strict=False):
+        if isinstance(node, ast.AnnAssign | ast.Assign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            assert isinstance(target, ast.Name)
+            found[target.id] = ""
+        elif isinstance(before, ast.AnnAssign | ast.Assign) and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            found[list(found)[-1]] = " ".join(str(node.value.value).split())
+    return found
+
+
+def fieldsOf(described: type) -> Callable[[], str]:
+    """One row per field of a class of waits and counts that has no options."""
+
+    def table() -> str:
+        texts = documented(described)
+        rows = [f"| `{row.name}` | {row.default:,} | {texts[row.name]} |" for row in fields(described)]
+        return "\n".join(["| field | default | |", "|---|---|---|", *rows])
+
+    return table
+
+
+def members(described: type[Enum]) -> Callable[[], str]:
+    """One row per member of an enumeration."""
+    return lambda: "\n".join(["| | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in documented(described).items())])
+
+
+def exceptions() -> str:
+    """One row per exception of the client."""
+    kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.SMTPClientError)]
+    rows = [f"| `{kind.__name__}` | {' '.join(inspect.getdoc(kind).split(chr(10) * 2)[0].split())} |" for kind in kinds]
+    return "\n".join(["| exception | |", "|---|---|", *rows])
+
+
 def sections(cited: str) -> list[str]:
     """``RFC 5321 4.1.1.4, 2.3.8`` -> ``5321 4.1.1.4`` and ``5321 2.3.8``; ``4.1.1.6 to 4.1.1.9`` stays one."""
     found, rfc = [], ""
@@ -64,7 +109,17 @@ def clauseOrder(clause: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (1000, part) for part in re.findall(r"\w+", clause)]
 
 
-TABLES: dict[str, Callable[[], str]] = {"limits": limits, "options": options, "clauses": clauses}
+TABLES: dict[str, Callable[[], str]] = {
+    "limits": limits,
+    "options": options,
+    "clauses": clauses,
+    "clientlimits": fieldsOf(ClientLimits),
+    "poollimits": fieldsOf(PoolLimits),
+    "mxlimits": fieldsOf(MXLimits),
+    "tls": members(TLSUse),
+    "stages": members(Stage),
+    "exceptions": exceptions,
+}
 
 
 def renew(page: str) -> str:

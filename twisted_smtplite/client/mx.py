@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from ..model.envelope import Envelope
     from .content import Content
 
+__all__ = ["HostPolicy", "MXLimits", "MXSender", "MailRoutes", "Policy", "Pool", "opportunistic"]
+
 _log = Logger()
 # RFC 5321 4.5.4.2: where servers that take mail for a domain listen.
 _PORT = 25

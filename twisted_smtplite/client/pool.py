@@ -44,6 +44,7 @@ class PoolLimits:
     connections: int = 100
     """Connections in all, those that are being opened or closed included."""
     connectionsPerDestination: int = 4
+    """Likewise, to one destination."""
     messagesPerConnection: int = 100
     """Messages after which a connection is closed, and a new one takes its place: some servers refuse more."""
     idleTime: float = 10

@@ -88,6 +88,7 @@ class ClientLimits:
     connectTimeout: float = 30
     """For a connection to one address."""
     greetingTimeout: float = 300
+    """The first thing that the server says."""
     helloTimeout: float = 300
     """EHLO, HELO, LHLO, and each step of AUTH."""
     handshakeTimeout: float = 60
@@ -95,6 +96,7 @@ class ClientLimits:
     mailTimeout: float = 300
     """Also RSET."""
     rcptTimeout: float = 300
+    """Each recipient."""
     dataTimeout: float = 120
     """DATA, until 354."""
     blockTimeout: float = 180
