@@ -207,6 +207,7 @@ class ClientSession:
         if transaction not in self._queue:
             return False
         self._queue.remove(transaction)
+        self._count -= 1
         del self.unfinished[transaction]
         return True
 
@@ -249,10 +250,11 @@ class ClientSession:
 
     def expectFirst(self, replies: Sequence[Awaited]) -> None:
         """These replies have to come, before the others."""
-        for awaited in reversed(replies):
-            if awaited.transaction is not None:
-                awaited.transaction.open += 1
-            self.awaited.appendleft(awaited)
+        behind = list(self.awaited)
+        self.awaited.clear()
+        for awaited in replies:
+            self.expect(awaited)
+        self.awaited.extend(behind)
 
     def tell(self, event: Event) -> None:
         """Has something done."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from ..model.clientprofile import ClientLimits, ClientProfile, TLSUse
@@ -95,6 +95,10 @@ def _reach(
         text = str(error) or type(error).__name__ if timer.active() else "timed out"
         raise ConnectionFailed(local(451, "4.4.1", f"no connection: {text}"), Stage.CONNECT, host) from error
     finally:
-        if timer.active():
-            timer.cancel()
+        _stop(timer)
     return client
+
+
+def _stop(timer: IDelayedCall) -> None:
+    if timer.active():
+        timer.cancel()

@@ -396,8 +396,8 @@ class SMTPClient(PatientLineReceiver):
         self._stopText()
         strange = self._session.lost(reply)
         for event in self._session.advance():
-            if isinstance(event, Finished):
-                self._finished(event.transaction)
+            assert isinstance(event, Finished), "nothing else is left to do"
+            self._finished(event.transaction)
         if error is None:
             error = (TLSFailed if self._shaking else ConnectionFailed)(reply, stage, self.host)
         for message in dict.fromkeys(self._messages.pop(transaction) for transaction in strange if transaction in self._messages):
@@ -418,18 +418,12 @@ class SMTPClient(PatientLineReceiver):
         message.deferred.callback(Delivery(outcomes, self.host, frozenset(self._session.peer.extensions)))
 
     def _cut(self) -> None:
-        abort = getattr(self.transport, "abortConnection", None)
-        if abort is not None:
-            abort()
-        else:
-            self.transport.loseConnection()
+        self.transport.abortConnection()  # type: ignore[attr-defined]
 
     # Time.
 
     def _expect(self) -> None:
         """Something has happened: the next thing has its own time. The timer itself is looked at lazily, so that this costs little."""
-        if self._over:
-            return
         waits = self._shaking or self._session.awaited or self._feed is not None
         wait = self._limits.handshakeTimeout if self._shaking else self._session.wait
         self._deadline = self._reactor.seconds() + wait if waits else 0.0
@@ -453,8 +447,13 @@ class SMTPClient(PatientLineReceiver):
         self._cut()
 
     def _traceCommands(self, trace: Trace) -> None:
-        secret = self._session.exchange is not None
         for octets in self.output:
-            if secret and octets != b"*\r\n":
-                octets = b" ".join(octets.split(b" ")[:2]).rstrip() + b" ***\r\n" if octets.startswith(b"AUTH ") else b"***\r\n"  # noqa: PLW2901
-            trace("C", octets)
+            trace("C", octets if self._session.exchange is None else _withoutSecrets(octets))
+
+
+def _withoutSecrets(line: bytes) -> bytes:
+    """A line of an AUTH exchange as others may see it: the mechanism, but no response (RFC 4954 4)."""
+    words = line.rstrip().split(b" ")
+    if words[0] == b"AUTH":
+        return b" ".join([*words[:2], *[b"***"] * (len(words) - 2)]) + b"\r\n"
+    return line if words == [b"*"] else b"***\r\n"

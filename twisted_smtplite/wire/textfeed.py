@@ -78,11 +78,6 @@ class TextFeed:
         self._waiting: Deferred[bytes] | None = None
         self._pieces: Iterator[bytes | Deferred[bytes]] | None = text.pieces()
 
-    @property
-    def paused(self) -> bool:
-        """True while the peer does not take what it was sent."""
-        return self._paused
-
     def pause(self) -> None:
         """The peer does not take what it was sent."""
         self._paused = True
