@@ -20,6 +20,8 @@ from twisted_smtplite.model.mxlimits import MXLimits
 from twisted_smtplite.model.networks import Networks
 
 reactor: Any = globalReactor
+# Whatever the addresses of the machine are that the tests run on.
+LOOPBACK = Networks(["127.0.0.0/8", "::1"])
 Ask = Callable[..., NameServer]
 
 ZONE: dict[str, list[Any]] = {
@@ -72,7 +74,7 @@ def ask() -> Generator[Ask, None, None]:
 
 
 def routes(server: NameServer, **options: Any) -> MailRoutes:
-    return MailRoutes(reactor, server.resolver, **{"shuffle": lambda hosts: None, "ownNames": ["Here.test."], **options})
+    return MailRoutes(reactor, server.resolver, **{"shuffle": lambda hosts: None, "ownNames": ["Here.test."], "ownAddresses": LOOPBACK, **options})
 
 
 async def find(server: NameServer | MailRoutes, domain: str, **options: Any) -> list[MailHost]:
@@ -197,7 +199,8 @@ async def test_hosts_as_good_as_this_one_are_dropped_where_its_address_tells(ask
     own = Networks(["192.0.2.99"])
     assert names(await find(ask(), "ours.test", ownAddresses=own)) == ["mx1.test"]
     assert names(await find(ask(), "ours.test")) == ["mx1.test", "unknown.test", "mx2.test"]
-    # Loopback is this host's own only where nothing else is said.
+    # Loopback is this host's own where nothing else is said.
+    assert (await refusal(ask(), "loopmx.test", ownAddresses=None)).reply.enhanced == "5.4.6"
     assert names(await find(ask(), "loopmx.test", ownAddresses=own)) == ["loop.test"]
     assert names(await find(ask(), "[127.0.0.1]", ownAddresses=own)) == ["127.0.0.1"]
 
@@ -250,7 +253,7 @@ async def test_answers_are_remembered_for_as_long_as_they_are_true(ask: Ask) -> 
                   "mx2.test": [a("192.0.2.2", 900)], "never.test": [mx(10, "mx2.test", 0)]})  # fmt: skip
     # The clock of the routes alone stands still.
     clock = Clock()
-    found = MailRoutes(clock, server.resolver, limits=MXLimits(cacheTime=100))
+    found = MailRoutes(clock, server.resolver, ownAddresses=LOOPBACK, limits=MXLimits(cacheTime=100))
 
     async def asks(domain: str) -> bool:
         before = len(server.zone.asked)

@@ -18,20 +18,18 @@ from twisted.names import dns
 
 from ..model.errors import SMTPClientError
 from ..model.mxlimits import MXLimits
-from ..model.networks import Networks
 from ..model.results import PeerReply, Stage
 from .records import LookupFailed, NoSuchName, Records, makeResolver
+from .thishost import ThisHost
 from .together import together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Container, Sequence
 
     from twisted.internet.interfaces import IReactorTime, IResolver
 
 # RFC 1035 2.3.4: labels of 63 octets, and names that are 255 on the wire. Underscores are in use; what cannot be shown or logged is not.
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
-# To connect to one of these is to connect to oneself.
-_OURSELVES = ("0.0.0.0/8", "127.0.0.0/8", "::/128", "::1/128")
 
 
 class MailHost(NamedTuple):
@@ -90,7 +88,7 @@ class MailRoutes:
         reactor: for its clock, and for the resolver where none is given.
         resolver: a `twisted.names` resolver; None: the system's name servers, with ``/etc/hosts`` before them.
         ownNames: what this host is called in MX records, other than by its addresses.
-        ownAddresses: networks in which an address is this host's own. The default knows those that never leave a host.
+        ownAddresses: the addresses that lead to this host, as `Networks`, say; by default those that the system knows of, see `ThisHost`.
         ipVersions: 4, 6 or both, the preferred first: of each host the addresses of both take turns. Both, unless this host has no way to one.
         limits: waits and counts.
         shuffle: brings a list into random order, in place.
@@ -102,7 +100,7 @@ class MailRoutes:
         resolver: IResolver | None = None,
         *,
         ownNames: Collection[str] = (),
-        ownAddresses: Networks | None = None,
+        ownAddresses: Container[str] | None = None,
         ipVersions: Sequence[int] = (4, 6),
         limits: MXLimits | None = None,
         shuffle: Callable[[list[MailHost]], None] | None = None,
@@ -111,7 +109,7 @@ class MailRoutes:
         self._limits = limits or MXLimits()
         self._records = Records(lambda: resolver or makeResolver(reactor), reactor, self._limits)
         self._ownNames = frozenset(name.lower().rstrip(".") for name in ownNames)
-        self._ownAddresses = Networks(_OURSELVES) if ownAddresses is None else ownAddresses
+        self._ownAddresses = ThisHost() if ownAddresses is None else ownAddresses
         self._kinds = [{4: dns.A, 6: dns.AAAA}[version] for version in ipVersions]
         self._shuffle = shuffle or SystemRandom().shuffle
         self._cache: OrderedDict[str, tuple[_Known, float]] = OrderedDict()
