@@ -11,7 +11,7 @@ from ipaddress import AddressValueError, IPv6Address
 
 from ..model.clientprofile import ClientProfile, Credentials, TLSUse
 
-# RFC 5321 4.5.4.2, RFC 8314 3.3, RFC 6409 3.1, and what is usual for LMTP (RFC 2033 5 forbids 25).
+# RFC 8314 3.3, RFC 6409 3.1: the ports of submission with TLS from the beginning, and without. The last is usual for LMTP, which may not use 25.
 _SMTP, _SUBMISSIONS, _SUBMISSION, _LMTP = 25, 465, 587, 24
 
 # An IPv6 address in brackets, or a host; and a port.
@@ -89,35 +89,38 @@ class Destination:
 
 def _parsed(text: str) -> tuple[str, int | None, str, bool]:
     """The host, the port if it is named, the endpoint description if there is one, and whether it begins with TLS."""
-    if _isIPv6(text):
-        return text, None, "", False
-    match = _HOST_AND_PORT.fullmatch(text)
-    if match is not None:
-        if match[1] is not None and not _isIPv6(match[1]):
-            raise ValueError(f"{match[1]!r} is no IPv6 address")
-        return match[1] or match[2], _port(match[3], text), "", False
+    found = _hostAndPort(text, text)
+    if found is not None:
+        return (*found, "", False)
     match = _DESCRIPTION.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} names no server: HOST:PORT, [IPV6]:PORT, unix:/path or a client endpoint description does")
-    kind = match[1].lower()
+    kind, rest = match[1].lower(), match[2]
     if kind == "tls":
         # The layer of TLS is ours, so that the name is verified and what failed is said.
-        host, port, endpoint, _ = _parsed(match[2])
-        if endpoint:
+        found = _hostAndPort(rest, text)
+        if found is None:
             raise ValueError(f"{text!r}: behind tls: come a host and a port alone")
-        return host, port, "", True
+        return (*found, "", True)
     if kind == "ssl":
         raise ValueError(f"{text!r}: ssl: does not verify names; write tls:HOST:PORT")
-    host = match[2].replace("\\:", "\0").split(":")[0].replace("\0", ":") if kind in ("tcp", "haproxy") else ""
+    host = rest.replace("\\:", "\0").split(":")[0].replace("\0", ":") if kind == "tcp" else ""
     return ("" if "=" in host else host), None, text, False
 
 
-def _port(text: str | None, whole: str) -> int | None:
-    if text is None:
+def _hostAndPort(text: str, whole: str) -> tuple[str, int | None] | None:
+    """A host, and a port if it is named; None if it is something else."""
+    if _isIPv6(text):
+        return text, None
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None:
         return None
-    if not 0 < int(text) < 65_536:
+    if match[1] is not None and not _isIPv6(match[1]):
+        raise ValueError(f"{match[1]!r} is no IPv6 address")
+    port = int(match[3]) if match[3] is not None else None
+    if port is not None and not 0 < port < 65_536:
         raise ValueError(f"{whole!r}: a port is a number from 1 to 65535")
-    return int(text)
+    return match[1] or match[2], port
 
 
 def _isIPv6(text: str) -> bool:

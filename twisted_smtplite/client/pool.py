@@ -254,7 +254,10 @@ class SMTPPool:
         # One that has nothing to do makes room, when it is closed.
         if self._idle and self._leaving < len(self._wanting):
             self._dismiss(next(iter(self._idle)))
-        return False
+        if self._total >= self._limits.connections:
+            return False
+        self._wanting.pop(lane, None)
+        return True
 
     def _give(self, link: _Link, job: _Job) -> None:
         self._busy(link)
@@ -279,10 +282,12 @@ class SMTPPool:
             job.result.errback(result)
         else:
             job.result.callback(result)
-        starving = next((other for other in self._wanting if not other.size), lane)
-        # RFC 5321 4.5.4.1: an unfair share of the connections is not to be held on to. Others get the place of this one.
-        fair = starving is lane or self._leaving >= len(self._wanting)
-        if not fair or not link.client.usable or link.sent >= self._limits.messagesPerConnection:
+        if self._leaving < len(self._wanting) and any(not other.size for other in self._wanting if other is not lane):
+            # Others have no connection at all. They get the place of this one, before this destination has its turn again.
+            if self._wanting.pop(lane, lane) is None:
+                self._wanting[lane] = None
+            self._dismiss(link)
+        elif not link.client.usable or link.sent >= self._limits.messagesPerConnection:
             self._dismiss(link)
         self._serve(lane)
 
@@ -329,10 +334,11 @@ class SMTPPool:
     def _failed(self, failure: Failure, lane: _Lane, opening: Deferred[Connection]) -> None:
         lane.opening.discard(opening)
         self._total -= 1
-        if any(not link.leaving for link in lane.links):
-            # Servers refuse more than so many. Those that are there do, until one of them ends.
-            lane.most = max(1, lane.size)
-        elif not lane.opening:
+        if lane.opening or any(not link.leaving for link in lane.links):
+            # Servers refuse more than so many. Those that are there have to do, until one of them ends.
+            lane.most = lane.size
+        else:
+            lane.most = inf
             waiting, lane.waiting = lane.waiting, deque()
             for job in waiting:
                 job.result.errback(failure)

@@ -109,7 +109,7 @@ class Part:
         return decodeText(self.payload, self.charset)
 
 
-class _Region(NamedTuple):
+class Region(NamedTuple):
     """The stretch of a body that one part fills with its header section and its own body."""
 
     start: int
@@ -129,13 +129,13 @@ def walkParts(headers: Headers, body: bytes) -> tuple[tuple[Part, ...], tuple[De
         The parts in order, at least one, and what is wrong with their structure. A multipart that is nested too deep, or cannot be taken apart,
         stays one part. When there are too many parts, all that is left of the body becomes a last one, an ``application/octet-stream``.
     """
-    walk = _Walk(body)
+    walk = Walk(body)
     whole = Part("1", headers, body, 0, len(body), _TEXT)
     parts = walk.leaves(walk.regionsIn(whole, "")) or [whole]
     return tuple(parts), tuple(walk.defects)
 
 
-class _Walk:
+class Walk:
     """Takes one body apart, and counts what has to be bounded over the whole of it."""
 
     def __init__(self, body: bytes) -> None:
@@ -143,7 +143,7 @@ class _Walk:
         self._body = body
         self._likeDelimiters = 0
 
-    def leaves(self, regions: list[_Region]) -> list[Part]:
+    def leaves(self, regions: list[Region]) -> list[Part]:
         """The parts in `regions`, and in theirs, that hold no further parts."""
         parts: list[Part] = []
         waiting = regions[::-1]
@@ -153,21 +153,21 @@ class _Walk:
                 self.defects.append(Defect(f"more than {_PARTS_MAX} parts", b""))
                 parts.append(Part(region.number, Headers(b""), self._body, region.start, len(self._body), "application/octet-stream"))
                 break
-            part = self._partAt(region)
+            part = self.partAt(region)
             inner = self.regionsIn(part, region.number + ".")
             waiting += inner[::-1]
             if not inner:
                 parts.append(part)
         return parts
 
-    def _partAt(self, region: _Region) -> Part:
+    def partAt(self, region: Region) -> Part:
         """The part in `region`. Without an empty line it is all header section, as a message is."""
         start, end, number, defaultType = region
         # The octet before it ends the delimiter line.
         emptyLine = findEmptyLine(self._body, start - 1, end) or (end, end)
         return Part(number, Headers(self._body[start : emptyLine[0]]), self._body, emptyLine[1], end, defaultType)
 
-    def regionsIn(self, part: Part, prefix: str) -> list[_Region]:
+    def regionsIn(self, part: Part, prefix: str) -> list[Region]:
         """The regions of the parts that `part` holds, numbered from `prefix`; none when it is no multipart or cannot be taken apart."""
         if not part.contentType.startswith("multipart/"):
             return []
@@ -185,7 +185,7 @@ class _Walk:
             self.defects.append(Defect(meaning, part.headers.rawField("Content-Type")))
         # RFC 2046 5.1.5: in a digest a part is a message unless it says otherwise.
         defaultType = "message/rfc822" if part.contentType == "multipart/digest" else _TEXT
-        return [_Region(start, end, f"{prefix}{i}", defaultType) for i, (start, end) in enumerate(spans, 1)]
+        return [Region(start, end, f"{prefix}{i}", defaultType) for i, (start, end) in enumerate(spans, 1)]
 
     def _spans(self, start: int, end: int, delimiter: bytes) -> tuple[list[tuple[int, int]], str]:
         """Cuts a stretch of the body at the lines that are `delimiter` (RFC 2046 5.1.1). The line end before one belongs to it.
