@@ -133,7 +133,7 @@ class Dialect:
         name = keyword.upper()
         owner = owners.get(name)
         # RFC 5321 4.1.1.11: what is not implemented here, or not now, is 555.
-        if owner is None or self.offer(owner[0], session) is None:
+        if owner is None or (self.offer(owner[0], session) is None and not (owner[0].lasting and session.user is not None)):
             return replies.unknownParameter(keyword)
         if name in seen:
             return replies.repeatedParameter(keyword)

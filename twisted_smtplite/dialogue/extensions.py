@@ -40,6 +40,7 @@ class Extension:
         honoured: True if it is offered only where the delivery says that it honours it (`IHonourExtensions`).
         mail: the MAIL parameters it owns, by upper-case keyword. They are taken only while the extension is offered.
         rcpt: the RCPT parameters it owns, by upper-case keyword. Likewise.
+        lasting: True if they are also taken from who has authenticated.
         lineGrowth: octets that its parameters add to the longest command line (RFC 5321 4.5.3.1.4).
     """
 
@@ -49,6 +50,7 @@ class Extension:
     honoured: bool = False
     mail: Mapping[str, MailParser] = field(default_factory=dict)
     rcpt: Mapping[str, RcptParser] = field(default_factory=dict)
+    lasting: bool = False
     lineGrowth: int = 0
 
 
@@ -112,8 +114,8 @@ EXTENSIONS = (
     Extension("CHUNKING", "RFC 3030"),
     Extension("BINARYMIME", "RFC 3030"),
     Extension("STARTTLS", "RFC 3207", _ifNotSecure),
-    # RFC 4954 3(6): the longest AUTH parameter adds 500 octets.
-    Extension("AUTH", "RFC 4954", _mechanisms, mail={"AUTH": parameters.auth}, lineGrowth=500),
+    # RFC 4954 3(6): the longest AUTH parameter adds 500 octets. 5: who has authenticated may say for whom, though he is not offered AUTH again.
+    Extension("AUTH", "RFC 4954", _mechanisms, mail={"AUTH": parameters.auth}, lasting=True, lineGrowth=500),
     Extension(
         "DSN",
         "RFC 3461",
