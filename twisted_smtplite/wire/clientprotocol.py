@@ -7,7 +7,6 @@ what each waits for is the session's business.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,9 +21,10 @@ from ..dialogue.replyreader import MalformedReply, ReplyReader
 from ..model.clientprofile import ClientLimits, ClientProfile, TLSUse
 from ..model.envelope import Envelope
 from ..model.errors import ConnectionFailed, ProtocolViolation, SMTPClientError, TLSFailed
-from ..model.results import Delivery, PeerReply, RecipientOutcome, Stage
+from ..model.results import Delivery, PeerReply, Stage
 from .clienttls import AnyCertificate, Trust, binding
 from .lines import PatientLineReceiver
+from .outbox import Outbox, OutgoingMessage
 from .outgoing import Text
 from .textfeed import TextFeed
 from .tls import failureText, startTLS
@@ -37,27 +37,11 @@ Trace: TypeAlias = Callable[[str, bytes], None]
 
 # Octets gathered before they are written.
 _GATHER = 65_536
-# RFC 5321 4.5.3.1.10: too many recipients; the rest in another transaction.
-_TOO_MANY = (452, 552)
 
 
 def local(code: int, enhanced: str, text: str) -> PeerReply:
     """A reply that no peer gave."""
     return PeerReply(code, enhanced, (text,), local=True)
-
-
-class _Message:
-    """A message given to `SMTPClient.send`, until all is known about it."""
-
-    __slots__ = ("deferred", "envelope", "open", "outcomes", "text")
-
-    def __init__(self, envelope: Envelope, text: Text, deferred: Deferred[Delivery]) -> None:
-        self.envelope = envelope
-        self.text = text
-        self.deferred = deferred
-        self.outcomes: list[RecipientOutcome | None] = [None] * len(envelope.recipients)
-        # The transactions that it has taken so far and that are not finished, with the indices of their recipients.
-        self.open: dict[Transaction, list[int]] = {}
 
 
 @implementer(IHandshakeListener)
@@ -84,7 +68,7 @@ class SMTPClient(PatientLineReceiver):
         self.output = self._session.output
         self._reader = ReplyReader(limits.replyLines)
         self._limits = limits
-        self._messages: dict[Transaction, _Message] = {}
+        self._outbox = Outbox(self._session, host)
         self._feed: TextFeed | None = None
         self._shaking = False
         self._gathered = 0
@@ -109,7 +93,7 @@ class SMTPClient(PatientLineReceiver):
     @property
     def pending(self) -> int:
         """How many messages were given to `send` and are not finished."""
-        return len({id(message) for message in self._messages.values()})
+        return self._outbox.pending
 
     def send(self, envelope: Envelope, content: Text) -> Deferred[Delivery]:
         """Sends a message. May be called again before that is done: they go out in order, as close together as the server allows.
@@ -123,15 +107,11 @@ class SMTPClient(PatientLineReceiver):
         if not self.usable:
             deferred.errback(ConnectionFailed(local(451, "4.4.2", "the connection takes no more messages"), Stage.MAIL, self.host))
             return deferred
-        message = _Message(envelope, content, deferred)
+        message = OutgoingMessage(envelope, content, deferred)
         try:
-            if envelope.body == "8BITMIME" and not self._session.peer.offers("8BITMIME"):
-                message.text = content.sevenBit()
-                message.envelope = replace(envelope, body="7BIT")
-            groups = self._session.groups(envelope.recipients)
-            self._submit(message, groups[:1] if not content.repeatable else groups)
+            self._outbox.add(message)
         except SMTPClientError as error:
-            self._withdraw(message)
+            self._outbox.withdraw(message)
             error.host = self.host
             deferred.errback(error)
             return deferred
@@ -237,7 +217,8 @@ class SMTPClient(PatientLineReceiver):
             if isinstance(event, SendText):
                 self._sendText(event.transaction)
             elif isinstance(event, Finished):
-                self._finished(event.transaction)
+                if self._outbox.finished(event.transaction):
+                    self._act(self._session.advance())
             elif isinstance(event, StopText):
                 self._stopText()
             elif isinstance(event, Ready):
@@ -269,7 +250,7 @@ class SMTPClient(PatientLineReceiver):
             self._fail(TLSFailed(local(451, "4.7.5", f"TLS cannot begin: {error}"), Stage.TLS, self.host))
 
     def _sendText(self, transaction: Transaction) -> None:
-        message = self._messages[transaction]
+        message = self._outbox.messageOf(transaction)
         self._feed = feed = TextFeed(transaction, message.text, self._session, self._writeText, self._textEnded, self.soon)
         feed.run()
 
@@ -290,8 +271,8 @@ class SMTPClient(PatientLineReceiver):
             return
         # RFC 5321 4.1.1.4: a text that cannot go on must not end, or half of it would be delivered.
         assert feed is not None, "it has just ended"
-        message = self._messages[feed.transaction]
-        self._forget(message)
+        message = self._outbox.messageOf(feed.transaction)
+        self._outbox.forget(message)
         self._end(local(451, "4.4.2", "the connection was given up: another message's text broke off"))
         self._cut()
         message.deferred.errback(failure)
@@ -301,74 +282,16 @@ class SMTPClient(PatientLineReceiver):
         if feed is not None:
             feed.stop()
 
-    def _finished(self, transaction: Transaction) -> None:
-        """All is known about a transaction; perhaps also about its message."""
-        message = self._messages.pop(transaction, None)
-        if message is None:
-            return
-        indices = message.open.pop(transaction)
-        for index, outcome in zip(indices, transaction.outcomes, strict=True):
-            message.outcomes[index] = outcome
-        if message.open:
-            return
-        try:
-            if self._submitRest(message):
-                self._act(self._session.advance())
-                return
-        except SMTPClientError:
-            # The server has become stricter meanwhile: what is known already stays.
-            self._withdraw(message)
-        outcomes = tuple(outcome for outcome in message.outcomes if outcome is not None)
-        message.deferred.callback(Delivery(outcomes, self.host, frozenset(self._session.peer.extensions)))
-
-    def _submitRest(self, message: _Message) -> bool:
-        """Puts recipients for whom one transaction had no room into another. Returns True if there are such."""
-        rest = [
-            index
-            for index, outcome in enumerate(message.outcomes)
-            if outcome is None or (outcome.stage is Stage.RCPT and outcome.code in _TOO_MANY and outcome.reply.enhanced in ("4.5.3", "5.5.3"))
-        ]
-        if rest and message.text.repeatable and self.usable and any(outcome is not None and outcome.accepted for outcome in message.outcomes):
-            self._submit(message, [[rest[each] for each in group] for group in self._session.groups([message.envelope.recipients[i] for i in rest])])
-            return True
-        for index in rest:
-            if message.outcomes[index] is None:
-                reply = local(452, "4.5.3", "too many recipients for one transaction")
-                message.outcomes[index] = RecipientOutcome(message.envelope.recipients[index], Stage.RCPT, reply)
-        return False
-
-    def _submit(self, message: _Message, groups: Sequence[Sequence[int]]) -> None:
-        size = message.text.size
-        for group in groups:
-            if not self._session.usable:
-                raise ConnectionFailed(local(451, "4.4.2", "the server takes no more messages in this session"), Stage.MAIL, self.host)
-            transaction = self._session.submit(message.envelope, [message.envelope.recipients[index] for index in group], size)
-            message.open[transaction] = list(group)
-            self._messages[transaction] = message
-
-    def _cancelled(self, message: _Message) -> None:
+    def _cancelled(self, message: OutgoingMessage) -> None:
         """Nobody waits for this message any more."""
-        if self._withdraw(message):
+        if self._outbox.withdraw(message):
             return
-        self._forget(message)
+        self._outbox.forget(message)
         self.abort()
 
     def _openingCancelled(self, opened: Deferred[SMTPClient]) -> None:
         opened.errback(CancelledError())
         self.abort()
-
-    def _withdraw(self, message: _Message) -> bool:
-        """Takes a message back. Returns False if something of it has begun."""
-        withdrawn = [transaction for transaction in message.open if self._session.withdraw(transaction)]
-        for transaction in withdrawn:
-            del message.open[transaction]
-            del self._messages[transaction]
-        return not message.open
-
-    def _forget(self, message: _Message) -> None:
-        for transaction in message.open:
-            del self._messages[transaction]
-        message.open.clear()
 
     # The end.
 
@@ -397,25 +320,12 @@ class SMTPClient(PatientLineReceiver):
         strange = self._session.lost(reply)
         for event in self._session.advance():
             assert isinstance(event, Finished), "nothing else is left to do"
-            self._finished(event.transaction)
+            self._outbox.finished(event.transaction)
+        self._outbox.giveUp(strange, reply)
         if error is None:
             error = (TLSFailed if self._shaking else ConnectionFailed)(reply, stage, self.host)
-        for message in dict.fromkeys(self._messages.pop(transaction) for transaction in strange if transaction in self._messages):
-            self._conclude(message, strange, error)
         if not ready and not self.opened.called:
             self.opened.errback(error)
-
-    def _conclude(self, message: _Message, strange: Sequence[Transaction], error: SMTPClientError) -> None:
-        """A message of which some transactions never began: if that is true of all, it can be sent elsewhere as if nothing had been."""
-        message.open.clear()
-        if not any(message.outcomes):
-            message.deferred.errback(ConnectionFailed(error.reply, Stage.MAIL, self.host))
-            return
-        outcomes = tuple(
-            outcome or RecipientOutcome(recipient, Stage.MAIL, error.reply)
-            for outcome, recipient in zip(message.outcomes, message.envelope.recipients, strict=True)
-        )
-        message.deferred.callback(Delivery(outcomes, self.host, frozenset(self._session.peer.extensions)))
 
     def _cut(self) -> None:
         self.transport.abortConnection()  # type: ignore[attr-defined]
