@@ -115,12 +115,16 @@ class Handshake:
         """All that the server says inside TLS until it ends."""
         heard = b""
         try:
-            while piece := self._socket.recv(65536):
-                self._incoming.write(piece)
+            while True:
                 try:
-                    heard += self._inside.read(65536)
+                    text = self._inside.read(65536)
                 except ssl.SSLWantReadError:
-                    pass
+                    self.hear()
+                    continue
+                if not text:
+                    # The server has ended its side.
+                    break
+                heard += text
         except (ConnectionError, ssl.SSLError):
             pass
         return heard
