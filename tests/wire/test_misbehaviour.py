@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from actors import RecordedMessage, StrictTransport
-from misbehaving import MESSAGE, RCPT, Message, Server, broken, codes
+from misbehaving import MESSAGE, RCPT, Delivery, Message, Server, broken, codes
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.logger import LogEvent, globalLogPublisher
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
-from twisted_smtplite.interfaces import IMessageDelivery, IMessageDeliveryFactory
+from twisted_smtplite.dialogue.extensions import Extension
+from twisted_smtplite.interfaces import IExtendDialogue, IMessageDelivery, IMessageDeliveryFactory
 from twisted_smtplite.model.envelope import Envelope, SessionInfo
 from twisted_smtplite.model.limits import Limits
 from twisted_smtplite.model.profile import Profile
@@ -281,3 +282,45 @@ def test_a_backend_that_answers_3yz_is_a_temporary_failure(logged: list[LogEvent
     client.send(MESSAGE)
     assert codes(client)[-1] == b"451"
     assert len(logged) == 2
+
+
+# Extensions of a delivery.
+
+
+def extended(extension: Extension) -> Server:
+    delivery = Delivery()
+    delivery.extensions = [extension]  # type: ignore[attr-defined]
+    alsoProvides(delivery, IExtendDialogue)
+    return Server(delivery)
+
+
+@pytest.mark.parametrize("advertise", [broken, lambda session, dialect: "a\r\nb", lambda session, dialect: "\u00e4"])
+def test_an_extension_that_cannot_say_what_it_offers_is_not_offered(advertise: Any, logged: list[LogEvent]) -> None:
+    client = extended(Extension("XOWN", "", advertise)).connect()
+    logged.clear()
+    client.send(b"EHLO client.test\r\nNOOP\r\n")
+    assert codes(client) == [b"220", b"250", b"250"]
+    assert b"XOWN" not in client.written and b"250-SIZE" in client.written
+    assert [event["keyword"] for event in logged] == ["XOWN"]
+
+
+def refuses(*arguments: object) -> None:
+    raise Refused(Reply(501, "5.5.4", "No"))
+
+
+@pytest.mark.parametrize(
+    ("parser", "code", "complaints"),
+    [
+        (lambda *arguments: None, b"250", 0),
+        (lambda *arguments: Reply(501, "5.5.4", "No"), b"501", 0),
+        (refuses, b"501", 0),
+        (broken, b"451", 1),
+        (lambda *arguments: 7, b"451", 1),
+        (lambda *arguments: Reply(250, "2.0.0", "Yes"), b"451", 1),
+    ],
+)
+def test_a_parameter_that_fails_is_answered_451(parser: Any, code: bytes, complaints: int, logged: list[LogEvent]) -> None:
+    client = extended(Extension("XOWN", "", mail={"XM": parser}, rcpt={"XR": parser})).connect()
+    client.send(b"EHLO client.test\r\nMAIL FROM:<a@client.test> XM=1\r\nRSET\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test> XR\r\nNOOP\r\n")
+    assert codes(client)[2:] == [code, b"250", b"250", code, b"250"]
+    assert len(logged) == 2 * complaints

@@ -39,6 +39,7 @@ from ..model.networks import Networks
 from ..model.profile import Profile
 from ..model.reply import Refused, Reply
 from .chain import Chain, ConsultedDelivery
+from .guarding import guarded
 from .proxy import ClientAddress
 from .server import SMTPServer
 from .submission import SubmissionDelivery
@@ -304,7 +305,7 @@ class SMTPServerFactory(ServerFactory):
             adapted = SubmissionDelivery(adapted)
         expander = IExpandList(delivery, None)
         extended = IExtendDialogue(delivery, None)
-        extensions = (*EXTENSIONS, *extended.extensions) if extended is not None else EXTENSIONS
+        extensions = (*EXTENSIONS, *map(guarded, extended.extensions)) if extended is not None else EXTENSIONS
         honours = IHonourExtensions(delivery, None)
         dialect = Dialect(
             self.limits,
