@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
@@ -89,9 +90,9 @@ def _reach(
     try:
         client: SMTPClient = yield attempt
     except Exception as error:
-        if isinstance(error, CancelledError) and timer.active():
+        if isinstance(error, (CancelledError, ConnectingCancelledError)) and timer.active():
             # It was not the timer that gave up.
-            raise
+            raise CancelledError from None
         text = str(error) or type(error).__name__ if timer.active() else "timed out"
         raise ConnectionFailed(local(451, "4.4.1", f"no connection: {text}"), Stage.CONNECT, host) from error
     finally:
