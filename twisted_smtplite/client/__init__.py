@@ -1,7 +1,7 @@
 """Sends mail: the names that applications use.
 
 Knows only where each is. `sendMessage` sends one message over a connection of its own; `SMTPPool` keeps connections; `Content` and `Destination` say
-what is sent and where to.
+what is sent and where to. `MXSender`, which finds the servers of any domain, is in `client.mx`: it loads DNS, which others do without.
 """
 
 from __future__ import annotations
