@@ -1,0 +1,204 @@
+"""Whose turn it is: transactions by destination, so that a slow or dead one never holds up the others.
+
+Knows counts, priorities and the times at which a destination may be asked again. Must not know the store, the sender or a clock: the time comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush, nsmallest
+
+from ..model.results import PeerReply
+from .limits import RunnerLimits
+from .work import Transaction
+
+_LEAST_PUT_OFF, _MOST_PUT_OFF = 10.0, 3600.0
+"""Seconds for which a transaction is put off that would have to wait behind many."""
+_PACE_WEIGHT = 0.2
+"""How much the newest transaction counts in the mean of the time that one takes."""
+_PROBE_SPREAD = 0.1
+"""By up to this part of the wait recipients are put off beyond it, so that they do not all come with the probe."""
+
+
+class Destination:
+    """One place where mail goes.
+
+    Attributes:
+        name: its name.
+        inFlight: how many transactions are under way.
+        trouble: why it could not be reached when it was last tried, or None.
+        host: with whom that was.
+        until: it is not tried before this time, in seconds since the epoch.
+        turn: the number of its last turn, 0 when it had none.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inFlight = 0
+        self.trouble: PeerReply | None = None
+        self.host = ""
+        self.until = 0.0
+        self.turn = 0
+        self._wait = 0.0
+        # The seconds that each transaction adds to the time by which all are done, and when those will be done that were put off.
+        self._pace = 0.0
+        self._placed = 0.0
+        # Higher priority first (RFC 6710 5), then in the order of coming.
+        self._waiting: list[tuple[int, int, Transaction]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def priority(self) -> int:
+        """That of the transaction that comes next, negated: smaller is more urgent."""
+        return self._waiting[0][0]
+
+    def push(self, transaction: Transaction, order: int) -> None:
+        """Lets a transaction wait."""
+        heappush(self._waiting, (-transaction.work.message.envelope.priority, order, transaction))
+
+    def pop(self) -> Transaction:
+        """The transaction whose turn it is."""
+        return heappop(self._waiting)[2]
+
+    def keep(self, count: int) -> list[Transaction]:
+        """Lets the next `count` wait, and returns the others, in their order."""
+        kept = nsmallest(count, self._waiting)
+        rest = sorted(self._waiting)[len(kept) :]
+        self._waiting = kept
+        return [transaction for _, _, transaction in rest]
+
+    def closed(self, now: float) -> bool:
+        """True when it is not to be tried now."""
+        return self.trouble is not None and now < self.until
+
+    def slots(self, most: int) -> int:
+        """How many more transactions may begin: of one in trouble, one that probes."""
+        return (1 if self.trouble is not None else most) - self.inFlight
+
+    def ended(self, seconds: float) -> None:
+        """A transaction has ended after so many seconds, and what was learned of the destination is told to `opened` or `failed`."""
+        self._pace += (seconds / self.inFlight - self._pace) * _PACE_WEIGHT
+        self.inFlight -= 1
+
+    def opened(self) -> None:
+        """It was reached."""
+        self.trouble = None
+        self._wait = 0.0
+
+    def failed(self, trouble: PeerReply, host: str, now: float, limits: RunnerLimits, draw: float) -> None:
+        """It could not be reached. Those that fail while it is closed already had begun before, and count as one."""
+        if not self.closed(now):
+            self._wait = min(self._wait * 2 or limits.firstProbe, limits.longestProbe)
+            self.until = now + self._wait * (0.9 + 0.2 * draw)
+        self.trouble, self.host = trouble, host
+
+    def suspendedUntil(self, draw: float) -> float:
+        """When a recipient is due again who was put off because the destination is closed."""
+        return self.until + self._wait * _PROBE_SPREAD * draw
+
+    def place(self, now: float) -> float:
+        """When a transaction is due again that has to go behind all that wait and were put off before it."""
+        behind = max(now + _LEAST_PUT_OFF, now + len(self._waiting) * self._pace, self._placed + self._pace)
+        self._placed = min(behind, now + _MOST_PUT_OFF)
+        return self._placed
+
+
+class Destinations:
+    """All destinations that something waits for, is under way to, or that cannot be reached.
+
+    Args:
+        limits: how much at a time.
+        draw: gives random numbers from 0 to 1.
+    """
+
+    def __init__(self, limits: RunnerLimits, draw: Callable[[], float]) -> None:
+        self._limits = limits
+        self._draw = draw
+        self._all: dict[str, Destination] = {}
+        self._awaited: dict[str, Destination] = {}
+        self._order = 0
+        self._turns = 0
+        self.inFlight = 0
+        """How many transactions are under way in all."""
+
+    def __getitem__(self, name: str) -> Destination:
+        found = self._all.get(name)
+        if found is None:
+            found = self._all[name] = Destination(name)
+        return found
+
+    def add(self, transaction: Transaction) -> None:
+        """Lets a transaction wait for its turn."""
+        self._order += 1
+        destination = self._awaited[transaction.destination] = self[transaction.destination]
+        destination.push(transaction, self._order)
+
+    def next(self, now: float) -> Transaction | None:
+        """The transaction that is to begin now, which counts as being under way from here; None when none may.
+
+        Of the destinations that may have one, that with the most urgent message has its turn; of those, the one whose last turn is longest ago.
+        """
+        limits = self._limits
+        if self.inFlight >= limits.inFlight:
+            return None
+        # The last quarter is for those that have nothing under way.
+        most = limits.perDestination if self.inFlight < limits.inFlight - limits.inFlight // 4 else 1
+        ready = [destination for destination in self._awaited.values() if destination.slots(most) > 0 and not destination.closed(now)]
+        if not ready:
+            return None
+        chosen = min(ready, key=lambda one: (one.priority, one.turn))
+        self._turns += 1
+        chosen.turn = self._turns
+        self.inFlight += 1
+        chosen.inFlight += 1
+        transaction = chosen.pop()
+        if not len(chosen):
+            del self._awaited[chosen.name]
+        transaction.began = now
+        return transaction
+
+    def ended(self, transaction: Transaction, now: float, trouble: PeerReply | None, host: str) -> list[Transaction]:
+        """A transaction has ended, in `trouble` when its destination was not reached. Returns those that wait for a destination now closed."""
+        destination = self[transaction.destination]
+        destination.ended(now - transaction.began)
+        self.inFlight -= 1
+        if trouble is None:
+            destination.opened()
+            if not len(destination) and not destination.inFlight:
+                del self._all[destination.name]
+            return []
+        destination.failed(trouble, host, now, self._limits, self._draw())
+        self._forget(now)
+        return self._keep(destination, 0)
+
+    def released(self, transaction: Transaction) -> None:
+        """A transaction has come to nothing, and nothing was learned of its destination."""
+        self[transaction.destination].inFlight -= 1
+        self.inFlight -= 1
+
+    def crowd(self, count: int) -> list[Transaction]:
+        """Up to about `count` transactions that are to be put off, to make room for others: of those that most others wait in front of."""
+        crowd: list[Transaction] = []
+        while len(crowd) < count and self._awaited:
+            largest = max(self._awaited.values(), key=len)
+            if len(largest) <= self._limits.perDestination:
+                break
+            crowd += self._keep(largest, max(self._limits.perDestination, len(largest) // 2))
+        return crowd
+
+    def clear(self) -> list[Transaction]:
+        """All that wait, which do so no longer."""
+        return [transaction for destination in list(self._awaited.values()) for transaction in self._keep(destination, 0)]
+
+    def _keep(self, destination: Destination, count: int) -> list[Transaction]:
+        if not count:
+            self._awaited.pop(destination.name, None)
+        return destination.keep(count)
+
+    def _forget(self, now: float) -> None:
+        """Forgets the troubles that nobody has come to know the end of."""
+        for destination in list(self._all.values()):
+            if not len(destination) and not destination.inFlight and now > destination.until + self._limits.longestProbe:
+                del self._all[destination.name]

@@ -1,0 +1,93 @@
+"""What a sender's answer says: an outcome for each recipient, whether the destination was reached, and why a message may arrive twice.
+
+Knows the results and errors of the client. Must not know what follows from them (`verdict`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from twisted.python.failure import Failure
+
+from ..model.errors import AuthenticationFailed, SMTPClientError, Unsendable
+from ..model.results import Delivery, PeerReply, RecipientOutcome, Stage
+from . import events
+from .work import Attempt, Transaction
+
+_OWN_FAULT = PeerReply(451, "4.3.0", ("Internal error",), local=True)
+_LOST = "The server's reply to the last attempt was lost"
+_KILLED = "The process before this one did not end as it should"
+
+
+class Heard(NamedTuple):
+    """What was heard of one transaction.
+
+    Attributes:
+        attempts: one for each recipient.
+        trouble: why the destination could not be reached, or None when it was.
+        host: whom that was with, or empty.
+    """
+
+    attempts: Sequence[Attempt]
+    trouble: PeerReply | None
+    host: str
+
+
+def hear(result: Delivery | Failure, transaction: Transaction, now: float) -> Heard:
+    """Reads a sender's answer.
+
+    Args:
+        result: what `Sender.send` gave: outcomes, or a failure that holds for all recipients.
+        transaction: what was sent.
+        now: the time, in seconds since the epoch.
+    """
+    if isinstance(result, Delivery):
+        if len(result.outcomes) == len(transaction.progress):
+            return _outcomes(result, transaction, now)
+        result = Failure(ValueError(f"{len(result.outcomes)} outcomes for {len(transaction.progress)} recipients"))  # type: ignore[no-untyped-call]
+    error = result.value
+    if not isinstance(error, SMTPClientError):
+        events.attemptFailed(transaction.work.message, result)
+        return _forAll(transaction, _OWN_FAULT, Stage.CONNECT, "", now, None)
+    reply = error.reply
+    if isinstance(error, AuthenticationFailed) and not reply.temporary:
+        # Nobody who has written a message is to blame for our password: all wait until that is put right.
+        reply = reply._replace(code=454, enhanced="4.7.0")
+    trouble = reply if reply.temporary and not isinstance(error, Unsendable) else None
+    return _forAll(transaction, reply, error.stage, error.host, now, trouble)
+
+
+def _outcomes(result: Delivery, transaction: Transaction, now: float) -> Heard:
+    attempts = [
+        Attempt(progress, outcome, result.peer, result.extensions, now)
+        for progress, outcome in zip(transaction.progress, result.outcomes, strict=True)
+    ]
+    # A peer that breaks off each time is as good as none.
+    broken = all(outcome.reply.local and outcome.temporary for outcome in result.outcomes)
+    return Heard(attempts, result.outcomes[0].reply if broken else None, result.peer)
+
+
+def _forAll(transaction: Transaction, reply: PeerReply, stage: Stage, host: str, now: float, trouble: PeerReply | None) -> Heard:
+    attempts = [Attempt(progress, RecipientOutcome(progress.recipient, stage, reply), host, frozenset(), now) for progress in transaction.progress]
+    return Heard(attempts, trouble, host)
+
+
+def byDoubt(transaction: Transaction, sent: Sequence[Attempt], unclean: float) -> dict[str, list[Attempt]]:
+    """Those that were sent, by the reason for which they may have the message twice; empty for none. Asked before they are judged.
+
+    Args:
+        transaction: what was sent.
+        sent: whom it was sent to.
+        unclean: what was queued before this time may have been sent by a process that could not record it; 0 when there was none.
+    """
+    doubts: dict[str, list[Attempt]] = {}
+    for attempt in sent:
+        progress = attempt.progress
+        reason = ""
+        if progress.stage is Stage.TEXT and progress.reply is not None and progress.reply.local:
+            reason = _LOST
+        elif transaction.work.message.queuedAt < unclean and (progress.lastAttempt or 0.0) < unclean:
+            reason = _KILLED
+        doubts.setdefault(reason, []).append(attempt)
+    return doubts

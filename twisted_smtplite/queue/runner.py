@@ -1,0 +1,373 @@
+"""Sends what stands in the queue: takes what is due, lets it go out, and has recorded what became of it.
+
+Knows turns, outcomes and their order in time. Must not know where messages are kept (`entries.Store`), how they are sent (`Sender`), or what a
+report looks like.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from ..model.envelope import Envelope, Recipient
+from ..model.results import Delivery
+from . import events
+from .destinations import Destinations
+from .entries import Progress, QueuedMessage, Store
+from .hearing import byDoubt, hear
+from .limits import RunnerLimits
+from .recording import Recorder, queueIds
+from .schedule import Schedule, isLate, passedOn
+from .verdict import Judge
+from .work import Attempt, Transaction, Work
+
+if TYPE_CHECKING:
+    from ..client.content import Content
+
+_SOONEST = 1.0
+"""Seconds until the store is asked again that has said of something that it is due, and did not give it."""
+
+
+class Sender(Protocol):
+    """Who sends a message: `client`'s pool to one server, or its sender to the servers of each domain."""
+
+    def send(self, envelope: Envelope, content: Content) -> Deferred[Delivery]:
+        """Sends a message to the recipients of `envelope`, all of one destination.
+
+        Fires with an outcome for each, in their order; fails with an `SMTPClientError` that holds for all. To cancel it is to break off.
+        """
+
+
+def byDomain(recipient: Recipient) -> str:
+    """The destination where each domain has servers of its own."""
+    return recipient.address.domain.lower()
+
+
+class Runner:
+    """Empties a queue.
+
+    Args:
+        store: the queue.
+        sender: sends.
+        clock: the reactor; its seconds are those since the epoch.
+        hostname: the name of this server, for reports.
+        destination: where a recipient's mail goes; for a server that gets all mail, always the same.
+        schedule: when to try again.
+        limits: how much at a time.
+        draw: gives random numbers from 0 to 1.
+        newId: gives names to reports, not used before on this host.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sender: Sender,
+        clock: IReactorTime,
+        *,
+        hostname: str,
+        destination: Callable[[Recipient], str] = byDomain,
+        schedule: Schedule | None = None,
+        limits: RunnerLimits | None = None,
+        draw: Callable[[], float] = random.random,
+        newId: Callable[[], str] | None = None,
+    ) -> None:
+        self._store = store
+        self._sender = sender
+        self._clock = clock
+        self._destination = destination
+        self._judge = Judge(schedule or Schedule())
+        self._limits = limits = limits or RunnerLimits()
+        self._draw = draw
+        self._destinations = Destinations(limits, draw)
+        self._recorder = Recorder(store, clock, hostname, newId or queueIds(), limits, self._settle)
+        self._active: dict[str, Work] = {}
+        self._sending: dict[Transaction, Deferred[Delivery]] = {}
+        # What the store gave although it was active, and what ceased to be active while the store was asked.
+        self._doubles: set[str] = set()
+        self._ended: set[str] = set()
+        self._running = self._stopping = self._asking = self._askAgain = self._more = self._dispatching = False
+        self._timer: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
+        self._stopped: list[Deferred[None]] = []
+        self._putBack = 0
+        self._unclean = 0.0
+
+    # ---- Start and stop.
+
+    def start(self, *, unclean: bool = False) -> None:
+        """Begins to send. Called once.
+
+        Args:
+            unclean: the queue was left by a process that did not stop its runner. What stands in it may have been sent: the log says so when it is.
+        """
+        self._running = True
+        self._unclean = self._clock.seconds() if unclean else 0.0
+        self._store.onChange(self._look)
+        self._look()
+
+    def stop(self) -> Deferred[None]:
+        """Begins nothing new, and waits for what is in flight, `RunnerLimits.drainTime` at most. Fires when all that is known is recorded."""
+        if not self._running:
+            return succeed(None)
+        stopped: Deferred[None] = Deferred()
+        self._stopped.append(stopped)
+        if not self._stopping:
+            self._stopping = True
+            self._sleep(None)
+            self._deadline = self._clock.callLater(self._limits.drainTime, self._cutOff)
+            self._release(self._destinations.clear())
+            for work in list(self._active.values()):
+                self._settle(work)
+            self._lookForEnd()
+        return stopped
+
+    def _cutOff(self) -> None:
+        self._deadline = None
+        for sending in list(self._sending.values()):
+            sending.cancel()
+        self._recorder.giveUp()
+
+    def _lookForEnd(self) -> None:
+        if not self._stopping or self._active or self._asking or not self._running:
+            return
+        self._running = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+        events.stopped(self._putBack)
+        for stopped in self._stopped:
+            stopped.callback(None)
+
+    # ---- What is due.
+
+    def _look(self) -> None:
+        """Something may be due, or there may be room."""
+        if self._stopping or not self._running:
+            return
+        if self._asking:
+            self._askAgain = True
+            return
+        if self._more and len(self._active) > self._limits.window // 2:
+            self._makeRoom()
+            return
+        self._asking = True
+        Deferred.fromCoroutine(self._ask()).addErrback(events.unexpected)
+
+    async def _ask(self) -> None:
+        wait: float | None = None
+        try:
+            wait = await self._fetch()
+        except Exception:  # noqa: BLE001 - the store fails as it likes, and is asked again
+            wait = self._limits.retryStore
+            events.storeFailed(wait, Failure())  # type: ignore[no-untyped-call]
+        self._asking = False
+        self._ended.clear()
+        if self._stopping:
+            self._lookForEnd()
+            return
+        self._sleep(wait)
+        if self._askAgain or self._more:
+            self._askAgain = False
+            self._look()
+
+    async def _fetch(self) -> float | None:
+        """Takes what is due, as far as there is room. Returns the seconds until more is, or None when that will be told."""
+        room = self._limits.window - len(self._active)
+        self._askAgain = False
+        taken = await self._store.due(self._clock.seconds(), room) if room > 0 else []
+        self._more = len(taken) >= room
+        for message in taken:
+            self._admit(message)
+        self._dispatch()
+        if self._more or self._stopping:
+            return None
+        following = await self._store.nextDue()
+        return None if following is None else max(_SOONEST, following - self._clock.seconds())
+
+    def _sleep(self, seconds: float | None) -> None:
+        """Sets the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None or self._stopping else self._clock.callLater(seconds, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._look()
+
+    def _makeRoom(self) -> None:
+        """The memory is full, and more is due: what waits behind many others goes back, so that it does not hold up who has none before him."""
+        if self._destinations.inFlight < self._limits.inFlight:
+            now = self._clock.seconds()
+            for transaction in self._destinations.crowd(len(self._active) - self._limits.window // 2):
+                until = self._destinations[transaction.destination].place(now)
+                for progress in transaction.progress:
+                    self._judge.putOff(transaction.work.message, progress, until, now)
+                self._close(transaction, changed=True)
+
+    # ---- From a message to transactions.
+
+    def _admit(self, message: QueuedMessage) -> None:
+        """Divides a message into transactions."""
+        if message.id in self._active:
+            # It was let go of when a part of its recipients was recorded, and is known here better than there.
+            self._doubles.add(message.id)
+            return
+        if self._stopping or message.id in self._ended:
+            self._store.putBack(message)
+            return
+        work = self._active[message.id] = Work(message)
+        now = self._clock.seconds()
+        due = [progress for progress in message.progress if not progress.state.final and progress.nextAttempt <= now]
+        groups: dict[str, list[Progress]] = {}
+        for progress in due:
+            groups.setdefault(self._destination(progress.recipient), []).append(progress)
+        most = self._limits.recipients
+        transactions = [Transaction(work, name, those[at : at + most]) for name, those in groups.items() for at in range(0, len(those), most)]
+        work.open = len(transactions)
+        for transaction in transactions:
+            if isLate(message, now):
+                self._tooLate(transaction)
+            elif self._destinations[transaction.destination].closed(now):
+                self._suspend(transaction)
+            else:
+                self._destinations.add(transaction)
+        self._settle(work)
+
+    def _suspend(self, transaction: Transaction) -> None:
+        """The destination of a transaction that waits is closed: its recipients are put off."""
+        destination = self._destinations[transaction.destination]
+        assert destination.trouble is not None, "a closed destination has a reason"
+        message, now = transaction.work.message, self._clock.seconds()
+        for progress in transaction.progress:
+            until = destination.suspendedUntil(self._draw())
+            notice = self._judge.suspended(message, progress, destination.trouble, destination.host, until, now)
+            transaction.work.notices += [notice] if notice else []
+        events.attempted(message, transaction.progress, now)
+        self._close(transaction, changed=True)
+
+    def _close(self, transaction: Transaction, *, changed: bool = False) -> None:
+        """A transaction is over, one way or another."""
+        work = transaction.work
+        work.open -= 1
+        work.changed = work.changed or changed
+        self._settle(work)
+
+    def _release(self, transactions: Iterable[Transaction]) -> None:
+        """Transactions that were waiting are given up: nothing is known of them."""
+        for transaction in transactions:
+            self._close(transaction)
+
+    def _settle(self, work: Work) -> None:
+        """Something has happened to a message: judges, records, and lets go of it, as far as it is time for that."""
+        if work.failures and (not work.open or self._stopping):
+            self._judgeFailures(work)
+        if work.changed and not work.recording:
+            self._recorder.record(work)
+        # What was recorded at once has come by here already.
+        if work.idle and self._active.get(work.message.id) is work:
+            del self._active[work.message.id]
+            self._letGo(work)
+
+    def _letGo(self, work: Work) -> None:
+        message = work.message
+        if not work.recorded or message.id in self._doubles:
+            self._store.putBack(message)
+            self._putBack += 1
+        self._doubles.discard(message.id)
+        waiting = [progress.nextAttempt for progress in message.progress if not progress.state.final]
+        if self._asking:
+            self._ended.add(message.id)
+            self._askAgain = self._askAgain or bool(waiting)
+        elif self._more:
+            self._look()
+        elif waiting:
+            self._wakeBy(min(waiting))
+        self._lookForEnd()
+
+    def _wakeBy(self, time: float) -> None:
+        """Sees to it that the timer goes off at `time`, or before."""
+        now = self._clock.seconds()
+        wait = max(_SOONEST, time - now)
+        if self._timer is None or now + wait < self._timer.getTime():
+            self._sleep(wait)
+
+    # ---- From a transaction to outcomes.
+
+    def _dispatch(self) -> None:
+        """Begins what may begin. A sender may answer at once: what that makes room for is begun here too."""
+        if self._dispatching:
+            return
+        self._dispatching = True
+        try:
+            while not self._stopping and (transaction := self._destinations.next(self._clock.seconds())) is not None:
+                self._begin(transaction)
+        finally:
+            self._dispatching = False
+
+    def _begin(self, transaction: Transaction) -> None:
+        if isLate(transaction.work.message, transaction.began):
+            self._destinations.released(transaction)
+            self._tooLate(transaction)
+        else:
+            self._sending[transaction] = sending = maybeDeferred(self._send, transaction, transaction.began)
+            sending.addBoth(self._answered, transaction)
+
+    def _send(self, transaction: Transaction, now: float) -> Deferred[Delivery]:
+        message = transaction.work.message
+        envelope = passedOn(message, [progress.recipient for progress in transaction.progress], now)
+        return self._sender.send(envelope, self._store.content(message))
+
+    def _tooLate(self, transaction: Transaction) -> None:
+        """The time of a message has run out."""
+        message, now = transaction.work.message, self._clock.seconds()
+        for progress in transaction.progress:
+            notice = self._judge.tooLate(message, progress, now)
+            transaction.work.notices += [notice] if notice else []
+        events.attempted(message, transaction.progress, now)
+        self._close(transaction, changed=True)
+
+    def _answered(self, result: Delivery | Failure, transaction: Transaction) -> None:
+        self._sending.pop(transaction, None)
+        work = transaction.work
+        if self._stopping and isinstance(result, Failure) and isinstance(result.value, CancelledError):
+            self._destinations.released(transaction)
+            events.interrupted(work.message, transaction.progress)
+            self._close(transaction)
+            return
+        now = self._clock.seconds()
+        attempts, trouble, host = hear(result, transaction, now)
+        suspended = self._destinations.ended(transaction, now, trouble, host)
+        # What was sent is judged at once: each moment in which it is not recorded is one in which it could be sent twice. The rest can wait.
+        sent = [attempt for attempt in attempts if attempt.outcome.accepted]
+        for again, those in byDoubt(transaction, sent, self._unclean).items():
+            self._judgeAll(work, those, again)
+        work.failures += [attempt for attempt in attempts if not attempt.outcome.accepted]
+        if work.failures and work.open > 1 and work.gathering is None:
+            work.gathering = self._clock.callLater(self._limits.gatherTime, self._gathered, work)
+        self._close(transaction)
+        for waiting in suspended:
+            self._suspend(waiting)
+        self._dispatch()
+
+    def _gathered(self, work: Work) -> None:
+        work.gathering = None
+        self._judgeFailures(work)
+        self._settle(work)
+
+    def _judgeFailures(self, work: Work) -> None:
+        if work.gathering is not None:
+            work.gathering.cancel()
+            work.gathering = None
+        failures, work.failures = work.failures, []
+        self._judgeAll(work, failures)
+
+    def _judgeAll(self, work: Work, attempts: Sequence[Attempt], again: str = "") -> None:
+        for progress, outcome, host, extensions, time in attempts:
+            notice = self._judge.attempted(work.message, progress, outcome, host, extensions, time, self._draw())
+            work.notices += [notice] if notice else []
+        work.changed = True
+        events.attempted(work.message, [attempt.progress for attempt in attempts], self._clock.seconds(), again)
