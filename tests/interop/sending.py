@@ -54,6 +54,11 @@ def marked(content: bytes = MESSAGE) -> tuple[bytes, bytes]:
     return content.replace(b"<1@client.test>", token, 1), token
 
 
+def few(lines: int) -> bytes:
+    """The first lines of the message: 9 are its header section."""
+    return b"".join(MESSAGE.splitlines(keepends=True)[:lines])
+
+
 def outcomes(delivery: Delivery) -> list[tuple[str, Stage, int]]:
     """Who, where, and the class of the reply."""
     return [(each.recipient.address.localPart, each.stage, each.code // 100) for each in delivery.outcomes]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import email.policy
 import re
 from collections.abc import Iterator
+from email.message import EmailMessage
 from itertools import chain, count, repeat
 from typing import Any
 
 import pytest
 import pytest_twisted
 import sending
-from listener import AUTHORITY, MESSAGE, PASSWORD, STRANGERS, USER
+from listener import AUTHORITY, MESSAGE, PASSWORD, STRANGERS, USER, reactor
 from mailserver import MailServer, assertArrived
-from sending import USES, Peer, envelope, marked, outcomes
+from sending import USES, Peer, envelope, few, marked, outcomes
 from twisted.internet.defer import gatherResults
 
-from twisted_smtplite.client.content import Content
+from twisted_smtplite.client import Content, Destination, SMTPPool, sendMessage
 from twisted_smtplite.model.clientprofile import Credentials, TLSUse
 from twisted_smtplite.model.errors import AuthenticationFailed, TLSFailed, Unsendable
 from twisted_smtplite.model.results import Stage
@@ -67,7 +69,7 @@ async def test_without_a_recipient_that_is_taken_nothing_is_sent_and_the_session
 async def test_many_messages_go_through_one_connection(name: str, peer: Peer) -> None:
     server = peer(name)
     client = await reach(server)
-    messages = [marked(MESSAGE[: 400 + 37 * number] + b"\r\n") for number in range(20)]
+    messages = [marked(few(10 + number)) for number in range(20)]
     deliveries = await gatherResults([client.send(envelope("ben", "nobody"), Content.of(content)) for content, _ in messages])
     await client.quit()
     assert [outcomes(each) for each in deliveries] == [[("ben", Stage.TEXT, 2), ("nobody", Stage.RCPT, 5)]] * 20
@@ -296,3 +298,46 @@ async def test_what_turns_out_to_be_too_large_is_refused_by_the_server(name: str
     (outcome,) = (await client.send(envelope("ben"), Content.of(parts))).outcomes
     assert outcome.permanent and not outcome.reply.local, outcome
     client.abort()
+
+
+# What applications call.
+
+
+def withCopy(name: str) -> EmailMessage:
+    """A message of the email package, with everything that decides an envelope."""
+    message = EmailMessage(policy=email.policy.SMTP)
+    message["From"] = "Ann <ann@mx.test>"
+    message["To"] = "Ben <ben@mx.test>"
+    message["Bcc"] = "cleo@mx.test"
+    message["Subject"] = "Grüße"
+    message["Date"] = "Tue, 24 Nov 2026 12:00:00 +0000"
+    message["Message-ID"] = f"<{name}@application.test>"
+    message.set_content("Grüße,\n.\nключ\n", cte="8bit")
+    message.add_attachment(bytes(range(256)) * 40, maintype="application", subtype="octet-stream")
+    return message
+
+
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_an_application_sends_a_message_of_the_email_package(name: str, peer: Peer) -> None:
+    server = peer(name)
+    message = withCopy(name)
+    delivery = await sendMessage(f"tls:localhost:{server.ports.implicit}", message, hostname="client.test", trust=sending.trusting(AUTHORITY))
+    assert outcomes(delivery) == [("ben", Stage.TEXT, 2), ("cleo", Stage.TEXT, 2)]
+    del message["Bcc"]
+    for box in ("ben", "cleo"):
+        assertArrived(await server.message(box, message["Message-ID"].encode()), message.as_bytes())
+
+
+@EACH
+@pytest_twisted.ensureDeferred
+async def test_a_pool_shares_messages_out(name: str, peer: Peer) -> None:
+    server = peer(name)
+    pool = SMTPPool(reactor, hostname="client.test", trust=sending.trusting(AUTHORITY))
+    destination = Destination(host="localhost", port=server.ports.starttls, tls=TLSUse.REQUIRED)
+    messages = [marked(few(10 + number)) for number in range(30)]
+    deliveries = await gatherResults([pool.send(destination, envelope("ben"), Content.of(content)) for content, _ in messages])
+    await pool.close()
+    assert all(each.complete for each in deliveries)
+    for content, token in messages:
+        assertArrived(await server.message("ben", token), content)

@@ -11,7 +11,7 @@ import pytest_twisted
 from listener import AUTHORITY, MESSAGE, STRANGERS, Listener
 from mailserver import MailServer, assertArrived
 from ownserver import OwnServer
-from sending import Peer, envelope, marked, outcomes, reach
+from sending import Peer, envelope, few, marked, outcomes, reach
 from twisted.internet.defer import gatherResults
 
 from twisted_smtplite.client.content import Content
@@ -60,7 +60,7 @@ async def test_each_recipient_has_an_outcome_of_his_own(verb: str, station: Stat
 @pytest_twisted.ensureDeferred
 async def test_many_messages_go_through_one_connection(station: Station) -> None:
     client = await reach(station.where, station.tls, lmtp=True)
-    messages = [marked(MESSAGE[: 400 + 37 * number] + b"\r\n") for number in range(20)]
+    messages = [marked(few(10 + number)) for number in range(20)]
     # Every other one is for nobody who has a box.
     names = [("ben", "full") if number % 2 else ("nobody",) for number in range(20)]
     deliveries = await gatherResults([client.send(envelope(*each), Content.of(content)) for each, (content, _) in zip(names, messages, strict=True)])
