@@ -15,7 +15,7 @@ from twisted_smtplite.delivery.maildir import MaildirDelivery
 from twisted_smtplite.delivery.null import NullDelivery
 from twisted_smtplite.delivery.registry import ENTRY_POINTS, allDeliveries, deliveryNames, makeDelivery
 
-BUILT_IN = ["callable", "console", "maildir", "memory", "null", "relay", "sqlite"]
+BUILT_IN = ["callable", "console", "maildir", "memory", "mx", "null", "relay", "sqlite"]
 
 MODULE = """
 from zope.interface import implementer

@@ -88,7 +88,8 @@ async def test_messages_that_end_together_share_a_commit(store: QueueStore) -> N
     store.database.read(lambda connection: connection.set_trace_callback(statements.append))
     outcomes = await gatherResults([Deferred.fromCoroutine(put(store, anEnvelope(f"E{number}"))) for number in range(50)])
     assert outcomes == [f"E{number}" for number in range(50)]
-    assert statements.count("COMMIT") == 1
+    # The first of them may go alone, and need not wait for others.
+    assert statements.count("COMMIT") <= 2
 
 
 @pytest.mark.parametrize(("body", "added"), [("8BITMIME", b"\r\n"), ("BINARYMIME", b"")])

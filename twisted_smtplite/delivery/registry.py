@@ -18,7 +18,7 @@ ENTRY_POINTS = "twisted_smtplite.deliveries"
 
 _BUILT_IN = ("callable", "console", "maildir", "memory", "null", "sqlite")
 # By name, and not imported: the queue is a layer above, which sends with the client.
-_IN_THE_QUEUE = {"relay": "twisted_smtplite.queue.plugins:relay"}
+_IN_THE_QUEUE = {"relay": "twisted_smtplite.queue.plugins:relay", "mx": "twisted_smtplite.queue.plugins:mx"}
 _plugins: Plugins[IDeliveryPlugin] = Plugins("delivery", IDeliveryPlugin, ENTRY_POINTS, __package__ or "", _BUILT_IN, _IN_THE_QUEUE)
 
 

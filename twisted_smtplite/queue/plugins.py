@@ -14,7 +14,9 @@ from twisted.internet.defer import Deferred
 
 from ..client.connector import ownName
 from ..client.destination import Destination
+from ..client.mx import MXSender
 from ..client.pool import PoolLimits, SMTPPool
+from ..client.route import MailRoutes
 from ..client.trust import trustIn
 from ..delivery.base import DeliveryPlugin
 from ..model.clientprofile import ClientLimits, Credentials, TLSUse
@@ -73,6 +75,15 @@ class Sending(Sender, Protocol):
 
     def close(self) -> Deferred[None]:
         """Ends all connections, each after what is on it."""
+
+
+class _ToDomains:
+    """Sends to the servers of each domain, as DNS names them."""
+
+    def __init__(self, pool: SMTPPool, reactor: Any, hostname: str) -> None:
+        sender = MXSender(reactor, pool, MailRoutes(reactor, ownNames=(hostname,)))
+        self.send = sender.send
+        self.close = pool.close
 
 
 class _ToOneServer:
@@ -196,6 +207,18 @@ def _makeRelay(argument: str, reactor: IReactorCore) -> RelayDelivery:
     return choices.delivery(reactor, sending, limits, lambda recipient: str(destination), domainless=True)
 
 
+def _makeMX(argument: str, reactor: IReactorCore) -> RelayDelivery:
+    if argument and not argument.startswith("?"):
+        raise ValueError("it takes no server, only options: mx?name=value&name=value")
+    choices = _QueueChoices.of(Arguments(argument[1:], _QUEUE_OPTIONS))
+
+    def sending() -> Sending:
+        return _ToDomains(SMTPPool(reactor, hostname=choices.hostname, poolLimits=choices.poolLimits), reactor, choices.hostname)
+
+    # A recipient without a domain is at nobody's.
+    return choices.delivery(reactor, sending, RunnerLimits(), domainless=False)
+
+
 def _parseUse(text: str) -> TLSUse | None:
     try:
         return TLSUse(text)
@@ -217,4 +240,12 @@ relay = DeliveryPlugin(
     "keep mail safe in a queue, and send it on to a server",
     _SERVER_HELP + _QUEUE_HELP.format(connections=PoolLimits().connectionsPerDestination),
     _makeRelay,
+)
+
+mx = DeliveryPlugin(
+    "mx",
+    "keep mail safe in a queue, and send it on to the servers of its recipients' domains",
+    "?option=value&...   as in mx?queue=/var/spool/smtplite; all may be left out\n"
+    + _QUEUE_HELP.format(connections=PoolLimits().connectionsPerDestination),
+    _makeMX,
 )

@@ -31,6 +31,8 @@ class QueuedText(Content):
         bodies: the directory of the file.
     """
 
+    repeatable = True
+
     def __init__(self, message: QueuedMessage, find: Callable[[str], tuple[bytes | None, str | None, bool] | None], bodies: str) -> None:
         self._message = message
         self._find = find
