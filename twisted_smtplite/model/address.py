@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-# RFC 5321 4.1.2, RFC 6531 3.3: Dot-string of atext, where UTF-8 counts as atext.
-_DOT_STRING = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+)*")
+# RFC 5321 4.1.2, RFC 6531 3.3: Dot-string of atext, where UTF-8 counts as atext. The set is written as what is not in it, which compiles faster.
+_ATEXT = r"[^\x00- \"(),.:;<>@[\\\]\x7f]+"
+_DOT_STRING = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
 
 
 class Address(NamedTuple):
