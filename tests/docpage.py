@@ -1,8 +1,8 @@
 """Runs the Python examples of one page of documentation as its reader would. Used by test_docs.py, in a process of its own per page.
 
 The blocks of a page run in order in one namespace. If they then define `main(reactor)` it is called, and if they define `application` it is
-started, on ports that the system chooses; each port that listens is sent a message. At the end the comments ``<!-- check: EXPRESSION -->`` of the
-page must hold.
+started, on ports that the system chooses; each port that listens is sent a message. Where the page says ``<!-- main ends -->`` that is waited for. At
+the end the comments ``<!-- check: EXPRESSION -->`` of the page must hold.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 MESSAGE = b"From: ann@client.test\r\nTo: ben@mx.test\r\nSubject: Hello\r\n\r\nHello, Ben.\r\n"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_ENDS = "<!-- main ends -->"
 _CHECK = re.compile(r"<!-- check: (.*?) -->")
 
 
@@ -63,6 +64,8 @@ def run(page: Path) -> None:
             result = namespace["main"](clock)
             running = defer.ensureDeferred(result) if hasattr(result, "send") else defer.maybeDeferred(lambda: result)
             running.addErrback(lambda failure: None if failure.check(defer.CancelledError) else failure)
+            if _ENDS in page.read_text():
+                await running
         if "application" in namespace:
             service.IService(namespace["application"]).privilegedStartService()
             service.IService(namespace["application"]).startService()

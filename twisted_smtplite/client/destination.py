@@ -27,7 +27,7 @@ class Destination:
         host: its name: for its certificate, for texts and, without `address` or `endpoint`, to be looked up. May be an IP address; empty where there
             is none, as behind a unix socket.
         port: its TCP port.
-        address: the IP address to connect to, where the name is not to be looked up.
+        address: what to connect to in place of the name, usually an IP address.
         endpoint: a client endpoint description of Twisted, where that says how to connect; it must not put TLS on.
         tls: how the connection is protected.
         credentials: for AUTH, or None.

@@ -64,7 +64,7 @@ def sendMessage(
         recipients: one or several, see `envelopeFor`; by default as the message says.
         reactor: by default the one that runs.
         hostname: how to call oneself in EHLO; by default `ownName`.
-        host: the server's name, for its certificate, where the endpoint does not tell it.
+        host: the server's name, for its certificate, where it is another than in `endpoint`, or not there.
         tls: how to protect the connection. By default see `Destination.of`, where `requireTLS` counts like credentials.
         user: who to authenticate as.
         password: his password.
@@ -147,7 +147,7 @@ def _destination(
         return endpoint, None
     if isinstance(endpoint, str):
         destination = Destination.of(endpoint, tls=tls, credentials=credentials, plaintextAuth=plaintextAuth, lmtp=lmtp)
-        return (replace(destination, host=host) if host else destination), None
+        return (replace(destination, host=host, address=destination.host) if host else destination), None
     usual = TLSUse.OPPORTUNISTIC if credentials is None else TLSUse.REQUIRED
     return Destination(host=host, tls=tls or usual, credentials=credentials, plaintextAuth=plaintextAuth, lmtp=lmtp), endpoint
 
