@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import sqlite3
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +10,12 @@ from typing import Any
 import pytest
 import pytest_twisted
 from driving import anEnvelope, begin, quiet, settle
+from faultydisk import FaultyDatabase, FaultyDisk, failingDisk
 from storeprobes import STORES, Store, signed, visibleNames
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from twisted_smtplite.delivery import database, durable
+from twisted_smtplite.delivery import database
 from twisted_smtplite.delivery.maildir import MaildirDelivery
 from twisted_smtplite.delivery.sqlite import SQLiteDelivery
 from twisted_smtplite.model.reply import Refused, Reply
@@ -28,51 +26,9 @@ REPLIES = {errno.EIO: 451, errno.ENOSPC: 452}
 everyStore = pytest.mark.parametrize("store", STORES.values(), ids=STORES)
 
 
-class FaultyDisk:
-    """The module os as the stores see it. Counts the calls that touch the disk, and fails one of them."""
-
-    CALLS = frozenset({"open", "write", "fsync", "rename", "close", "mkdir", "pread", "unlink", "listdir"})
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.failing = -1
-        self.code = errno.EIO
-        self.short = False
-        self._lock = threading.Lock()
-
-    def fail(self, number: int, code: int) -> None:
-        """Lets the call with this number fail, counted from now, and no other."""
-        self.count, self.failing, self.code = 0, number, code
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(os, name)
-        if name not in self.CALLS:
-            return real
-
-        def call(*arguments: Any) -> Any:
-            with self._lock:
-                fails = self.count == self.failing
-                self.count += 1
-            if fails:
-                if name == "close":
-                    real(*arguments)
-                elif name == "write":
-                    # Some of it reached the disk.
-                    real(arguments[0], arguments[1][:10])
-                raise OSError(self.code, os.strerror(self.code))
-            if name == "write" and self.short:
-                return real(arguments[0], arguments[1][: max(1, len(arguments[1]) // 2)])
-            return real(*arguments)
-
-        return call
-
-
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> FaultyDisk:
-    disk = FaultyDisk()
-    monkeypatch.setattr(durable, "os", disk)
-    monkeypatch.setattr(database, "os", disk)
-    return disk
+    return failingDisk(monkeypatch)
 
 
 @pytest.fixture
@@ -166,33 +122,3 @@ async def test_a_statement_that_fails_refuses_the_whole_lot(
     # A COMMIT that failed may have named the file of its large message.
     await deliverLot(deliveryOf(store), "last")
     assert store.leftovers(tmp_path) == []
-
-
-class FaultyDatabase:
-    """A connection of which one statement fails."""
-
-    count = 0
-    failing = -1
-
-    def __init__(self, real: sqlite3.Connection, text: str) -> None:
-        self._real = real
-        self._text = text
-
-    @classmethod
-    def opener(cls, text: str) -> Callable[..., Any]:
-        real = database.openToWrite
-        return lambda *arguments: cls(real(*arguments), text)
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._real, name)
-        if name not in ("execute", "executemany"):
-            return real
-
-        def call(*arguments: Any) -> Any:
-            kind = type(self)
-            kind.count += 1
-            if kind.count - 1 == kind.failing:
-                raise sqlite3.OperationalError(self._text)
-            return real(*arguments)
-
-        return call
