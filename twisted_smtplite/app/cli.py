@@ -10,9 +10,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from .commands import COMMANDS
 from .exitstatus import fail
+
+# What the program may also be called, and the arguments that this is short for.
+_NAMES = {"sendmail": (), "mailq": ("-bp",), "newaliases": ("-bi",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     name = "serve"
-    if arguments and not arguments[0].startswith("-"):
+    if Path(sys.argv[0]).name in _NAMES:
+        name, arguments = "sendmail", [*_NAMES[Path(sys.argv[0]).name], *arguments]
+    elif arguments and not arguments[0].startswith("-"):
         name, arguments = arguments[0], arguments[1:]
     if name not in COMMANDS:
         fail(f"unknown command {name!r}; there is {', '.join(COMMANDS)}")
