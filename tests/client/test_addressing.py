@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_smtplite.client.addressing import fromHeaders, parseAddress, parseAddresses
+from twisted_smtplite.client.addressing import _address, _split, fromHeaders, parseAddress, parseAddresses
 from twisted_smtplite.model.address import Address
 
 LIKE_ADDRESSES = st.lists(st.sampled_from(["a", "@", ".", "<", ">", ",", ";", ":", '"', "(", ")", "[", "]", "\\", " ", "=?utf-8?q?", "?=", "ä"])).map(
@@ -64,6 +66,21 @@ def test_any_text_gives_addresses_or_is_refused(text: str) -> None:
         return
     # What was read is read as the same again.
     assert [parseAddress(str(address)) for address in found] == found
+
+
+@given(
+    st.lists(st.sampled_from(["a@b", "Ann", "<a@b>", "<", ">", ",", " ", '"x"', "=?utf-8?q?a@b,c?=", "@", ".", "(x)", "\r\n "]), max_size=6).map(
+        "".join
+    )
+)
+def test_usual_lists_are_read_as_the_others_are(text: str) -> None:
+    def read(parse: Callable[[str], Iterable[Address]]) -> object:
+        try:
+            return list(parse(text))
+        except ValueError:
+            return None
+
+    assert read(parseAddresses) == read(lambda whole: [_address(spelt, "") for spelt in _split(whole)])
 
 
 def test_the_error_names_what_is_no_address() -> None:

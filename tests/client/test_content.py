@@ -162,7 +162,7 @@ def test_of_a_stream_the_harmless_is_assumed_and_what_is_said_believed() -> None
         assert (content.size, content.eightBit, content.utf8, content.repeatable) == (None, True, False, False)
         with pytest.raises(Unsendable, match="is not known before"):
             _ = content.header
-        with pytest.raises(Unsendable, match="too large to be converted"):
+        with pytest.raises(Unsendable, match="cannot be converted while it is read"):
             content.sevenBit()
     content = Content.of(iter([b""]), size=10, eightBit=False, utf8=True)
     assert (content.size, content.eightBit, content.utf8) == (10, False, True)
@@ -353,6 +353,19 @@ def test_pieces_that_come_later_are_waited_for_and_the_wait_can_be_ended() -> No
     second.cancel()
     assert failed[0].check(CancelledError)
     pieces.close()  # type: ignore[attr-defined]
+
+
+def test_an_iterator_that_cannot_be_closed_need_not_be() -> None:
+    class Bare:
+        def __aiter__(self) -> Bare:
+            return self
+
+        async def __anext__(self) -> bytes:
+            return b"a\n"
+
+    reading: Any = Content.of(Bare()).pieces()
+    assert fired(next(reading)) == b"a\r\n"
+    reading.close()
 
 
 def test_a_source_that_fails_fails_the_reader() -> None:

@@ -95,3 +95,6 @@ def test_a_destination_says_how_a_client_behaves() -> None:
         True,
         True,
     )
+    assert (profile.chunking, profile.pipelining) == (True, True)
+    profile = Destination(host="mx.test", chunking=False, pipelining=False).profile("client.test")
+    assert (profile.chunking, profile.pipelining) == (False, False)

@@ -135,6 +135,11 @@ def test_wrongly_labelled_parts_are_mended() -> None:
     assert Message(converted).parts[0].payload == "ää".encode()
 
 
+def test_one_label_is_left_where_there_were_two() -> None:
+    converted = sevenBit(b"MIME-Version: 1.0\r\nContent-Transfer-Encoding: 8bit\r\nX: y\r\nContent-Transfer-Encoding: 7bit\r\n\r\n\xff\r\n")
+    assert headers(converted) == [b"MIME-Version: 1.0", b"Content-Transfer-Encoding: base64", b"X: y"]
+
+
 def test_no_line_of_the_new_text_looks_like_a_boundary() -> None:
     # Folded where quoted-printable folds, it would.
     line = "ü" + "x" * 69 + "--b"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -39,7 +39,6 @@ from twisted_smtplite.dialogue.grammar import parseHeloName
 from twisted_smtplite.model.limits import Limits
 from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.model.reply import Refused, Reply
-from twisted_smtplite.wire.client import connect
 from twisted_smtplite.wire.factory import SMTPServerFactory
 
 Serve = Callable[..., Server]
@@ -129,21 +128,32 @@ async def test_a_message_of_the_email_package(serve: Serve) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_large_file_arrives_as_it_is(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunking", [True, False])
+async def test_a_large_file_arrives_as_it_is(serve: Serve, tmp_path: Path, chunking: bool) -> None:
     server = serve()
     path = tmp_path / "large"
     path.write_bytes(MESSAGE + b"\n" + b"".join(b".%d\r\xff\n" % number for number in range(200_000)))
-    assert (await send(server, path)).complete
-    expected = SENT + b"".join(b".%d\r\n\xff\r\n" % number for number in range(200_000))
-    assert server.delivery.messages[0].content == expected
-    # Without chunks too, where dots are doubled.
-    text = Content.of(path).without("Bcc")
-    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", server.port)
-    profile = replace(Destination(host="", tls=TLSUse.NEVER).profile("client.test"), chunking=False)
-    client = await connect(reactor, endpoint, profile)
-    assert (await client.send(envelopeFor(text), text)).complete
-    await client.quit()
-    assert server.delivery.messages[1].content == expected
+    destination = Destination(host="127.0.0.1", port=server.port, tls=TLSUse.NEVER, chunking=chunking)
+    assert (await sendMessage(destination, path)).complete
+    assert server.delivery.messages[0].content == SENT + b"".join(b".%d\r\n\xff\r\n" % number for number in range(200_000))
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("chunking", [True, False])
+async def test_whatever_the_octets_they_arrive_in_lines(serve: Serve, chunking: bool) -> None:
+    server = serve()
+    pool = SMTPPool(reactor, hostname="client.test", poolLimits=PoolLimits(connectionsPerDestination=1, messagesPerConnection=1000))
+    destination = Destination(host="127.0.0.1", port=server.port, tls=TLSUse.NEVER, chunking=chunking)
+    rng = Random(5)
+    texts = [b"".join(rng.choices([b"\r", b"\n", b"\r\n", b".", b"a", b"\xff", b".\r\n"], k=rng.randrange(12))) for _ in range(150)]
+    cut = [[text[:at], text[at:]] for text in texts for at in [rng.randrange(len(text) + 1)]]
+    contents = [Content.of(iter(pieces)) for pieces in cut] + [Content.of(text) for text in texts]
+    sent = [pool.send(destination, envelopeFor(content, "a@b.test", "c@d.test"), content) for content in contents]
+    assert all([(await each).complete for each in sent])
+    # The server refuses bare line ends, and so says that there are none.
+    expected = [b"".join(Content.of(text).pieces()) for text in texts]  # type: ignore[arg-type]
+    assert [received.content for received in server.delivery.messages] == expected * 2
+    await pool.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..dialogue.grammar import PathError, parsePath
 from ..model.address import Address
+from ..model.addressfields import addressFields
 from ..model.headers import Headers
 from ..model.limits import Limits
 
@@ -28,6 +29,9 @@ _TOKEN = re.compile(
     |(?P<atom>[^\s"\[(<>,;:@.]+)""",
     re.VERBOSE | re.DOTALL,
 )
+# What most members of most lists are: an address, perhaps with a name before it, of characters that mean nothing else.
+_PLAIN = r'[^\s<>()",;:\[\]\\@]+@[^\s<>()",;:\[\]\\@]+'
+_USUAL = re.compile(rf'({_PLAIN})|(?:"[^"\\<>]*"\s*|[^"\\<>()\[\],;:@]*)<({_PLAIN})>')
 _IN_COMMENT = re.compile(r"\\.|[()]", re.DOTALL)
 _TRACE = ("received", "return-path")
 
@@ -68,7 +72,11 @@ def parseAddresses(text: str, defaultDomain: str = "") -> list[Address]:
     Raises:
         ValueError: one of them is no address; the text names it.
     """
-    return [_address(spelt, defaultDomain) for spelt in _split(text)]
+    members = [_USUAL.fullmatch(member.strip()) for member in text.split(",")]
+    # In an encoded word there may be anything, but for white space.
+    if None in members or ("=?" in text and len(members) > 1):
+        return [_address(spelt, defaultDomain) for spelt in _split(text)]
+    return [_address(member[1] or member[2], defaultDomain) for member in members if member is not None]
 
 
 def fromHeaders(section: bytes, defaultDomain: str = "") -> FromHeaders:
@@ -84,7 +92,8 @@ def fromHeaders(section: bytes, defaultDomain: str = "") -> FromHeaders:
     Raises:
         ValueError: an address in one of these fields is none; the text names it and its field.
     """
-    values = _resent(section) or _fields(section)
+    # Sending again is rare, and what it takes to find out costs more than all the rest.
+    values = (_resent(section) if b"resent-" in section.lower() else None) or _fields(section)
     senders = [address for name in ("sender", "from") for address in _in(name, values, defaultDomain)]
     recipients = [address for name in ("to", "cc", "bcc") for address in _in(name, values, defaultDomain)]
     return FromHeaders(senders[0] if senders else None, tuple(dict.fromkeys(recipients)))
@@ -98,9 +107,9 @@ def _in(name: str, values: dict[str, list[str]], defaultDomain: str) -> list[Add
 
 
 def _fields(section: bytes) -> dict[str, list[str]]:
-    """The values of each field, by its name in lower case."""
+    """The values of each field that holds addresses, by its name in lower case."""
     values: dict[str, list[str]] = {}
-    for name, value in Headers(section):
+    for name, value in addressFields(section):
         values.setdefault(name.lower(), []).append(value)
     return values
 

@@ -221,9 +221,6 @@ class _ReadContent(Content):
     def _flow(self) -> Flow:
         return Flow(self.binary, self._removed, self._facts.size)
 
-    def _whole(self) -> bytes:
-        raise unsendable("5.6.3", "The message holds octets above 127, which this server does not take, and is too large to be converted")
-
 
 class FileContent(_ReadContent):
     """A text that can be read again and again, as a file can."""
@@ -280,7 +277,9 @@ class FileContent(_ReadContent):
         return flowing(self._read(), self._flow())
 
     def _whole(self) -> bytes:
-        return b"".join(self.pieces()) if self.size <= LARGEST else super()._whole()
+        if self.size > LARGEST:
+            raise unsendable("5.6.3", "The message holds octets above 127, which this server does not take, and is too large to be converted")
+        return b"".join(self.pieces())
 
 
 class StreamContent(_ReadContent):
@@ -310,6 +309,9 @@ class StreamContent(_ReadContent):
         """See `Content`."""
         source = self._read()
         return coming(source, self._flow()) if isinstance(source, AsyncIterator) else flowing(source, self._flow())
+
+    def _whole(self) -> bytes:
+        raise unsendable("5.6.3", "The message may hold octets above 127, which this server does not take, and cannot be converted while it is read")
 
 
 class _Once:

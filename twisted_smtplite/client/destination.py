@@ -33,6 +33,8 @@ class Destination:
         credentials: for AUTH, or None.
         plaintextAuth: see `ClientProfile`.
         lmtp: True where LMTP is spoken.
+        chunking: see `ClientProfile`; False where a server offers it and gets it wrong, as for `pipelining`.
+        pipelining: see `ClientProfile`.
     """
 
     host: str
@@ -43,6 +45,8 @@ class Destination:
     credentials: Credentials | None = None
     plaintextAuth: bool = False
     lmtp: bool = False
+    chunking: bool = True
+    pipelining: bool = True
 
     @classmethod
     def of(
@@ -79,7 +83,15 @@ class Destination:
 
     def profile(self, hostname: str) -> ClientProfile:
         """The choices for a connection to it, by a client that calls itself `hostname`."""
-        return ClientProfile(hostname=hostname, tls=self.tls, credentials=self.credentials, plaintextAuth=self.plaintextAuth, lmtp=self.lmtp)
+        return ClientProfile(
+            hostname=hostname,
+            tls=self.tls,
+            credentials=self.credentials,
+            plaintextAuth=self.plaintextAuth,
+            lmtp=self.lmtp,
+            chunking=self.chunking,
+            pipelining=self.pipelining,
+        )
 
     def __str__(self) -> str:
         if self.endpoint:
