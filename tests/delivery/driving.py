@@ -63,14 +63,13 @@ async def deliver(
 
 async def quiet(delivery: Any) -> None:
     """Fires when the threads have done all that was asked of them, and what follows from it."""
-    team = delivery._threads()._team
+    threads = delivery._threads()
     idle = 0
     while idle < 3:
         turn: Deferred[None] = Deferred()
         reactor.callLater(0, turn.callback, None)
         await turn
-        load = team.statistics()
-        idle = 0 if load.busyWorkerCount or load.backloggedWorkCount else idle + 1
+        idle = 0 if threads._unanswered else idle + 1
 
 
 async def refusalOf(delivery: Any, content: Iterable[bytes], envelope: Envelope | None = None) -> Any:

@@ -79,6 +79,29 @@ def test_what_comes_meanwhile_is_the_next_lot_and_only_one_is_on_its_way() -> No
     assert disk.lots[2:] == [["d"]]
 
 
+def test_who_was_alone_waits_for_nobody() -> None:
+    disk = Disk()
+    disk.add("a")
+    disk.clock.advance(0)
+    disk.finishOne()
+    disk.add("b")
+    # Without another turn of the reactor.
+    disk.finishOne()
+    assert disk.lots == [["a"], ["b"]]
+
+
+def test_after_a_lot_of_many_the_others_of_a_turn_are_waited_for() -> None:
+    disk = Disk()
+    disk.add("ab")
+    disk.clock.advance(0)
+    disk.finishOne()
+    disk.add("cd")
+    assert disk.works == []
+    disk.clock.advance(0)
+    disk.finishOne()
+    assert disk.lots == [["a", "b"], ["c", "d"]]
+
+
 def test_a_lot_has_an_end() -> None:
     disk = Disk()
     disk.add("x" * 300)

@@ -17,9 +17,9 @@ from driving import CONTENT, LARGE, anEnvelope, begin, breakOff, deliver, quiet,
 from mailfiles import body, filesIn, onlyFile
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
-from twisted.python.threadpool import ThreadPool
 
 from twisted_smtplite.delivery import durable, storing
+from twisted_smtplite.delivery.threads import Threads
 
 # ---- Durability.
 
@@ -114,10 +114,12 @@ async def test_what_cannot_be_stored_is_refused_and_leaves_nothing(
 
 @pytest_twisted.ensureDeferred
 async def test_a_file_that_cannot_be_taken_away_does_not_hide_the_cause(makeMaildir: Any, disk: FaultyOS) -> None:
+    delivery = makeMaildir()
+    await deliver(delivery)
     disk.fail("fsync", errno.ENOSPC, STEPS["syncFile"][1])
     disk.fail("close", errno.ENOSPC, STEPS["close"][1])
     disk.fail("unlink", errno.ENOSPC)
-    assert (await refusalOf(makeMaildir(), [CONTENT])).code == 452
+    assert (await refusalOf(delivery, [CONTENT])).code == 452
     assert disk.calls[-3:] == ["fsync", "close", "unlink tmp/"]
 
 
@@ -172,17 +174,17 @@ async def test_a_message_whose_client_left_before_its_turn_is_not_stored(makeMai
 
 
 @contextmanager
-def busy(pool: ThreadPool) -> Iterator[None]:
-    """Keeps all threads of a pool busy inside the block."""
+def busy(threads: Threads) -> Iterator[None]:
+    """Keeps all threads busy inside the block."""
     ready, go = Semaphore(0), Event()
 
     def wait() -> None:
         ready.release()
         go.wait()
 
-    for _ in range(pool.max):
-        pool.callInThread(wait)
-    for _ in range(pool.max):
+    for _ in range(threads._most):
+        threads.run(wait)
+    for _ in range(threads._most):
         ready.acquire()
     yield
     go.set()

@@ -102,11 +102,12 @@ async def test_without_a_service_the_threads_end_with_the_reactor(makeMaildir: A
     monkeypatch.setattr(reactor, "removeSystemEventTrigger", lambda trigger: None)
     delivery = makeMaildir()
     await deliver(delivery)
-    pool = delivery._pool
+    threads = list(delivery._pool._threads)
     ((phase, event, end),) = triggers
     end()
     assert (phase, event) == ("after", "shutdown")
-    assert not any(thread.is_alive() for thread in pool.threads)
+    assert threads
+    assert not any(thread.is_alive() for thread in threads)
     end()
 
 

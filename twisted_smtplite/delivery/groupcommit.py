@@ -38,6 +38,8 @@ class GroupCommit(Generic[T, R]):
         self._commit = commit
         self._waiting: deque[tuple[T, Deferred[R]]] = deque()
         self._busy = False
+        # True while they come one by one.
+        self._alone = False
 
     def add(self, item: T) -> Deferred[R]:
         """Commits `item` soon. To cancel the Deferred is to stop waiting: the item is committed all the same."""
@@ -45,8 +47,11 @@ class GroupCommit(Generic[T, R]):
         self._waiting.append((item, answer))
         if not self._busy:
             self._busy = True
-            # Not now: what ends in the same turn of the reactor belongs into the same lot.
-            self._clock.callLater(0, self._next)
+            if self._alone:
+                self._next()
+            else:
+                # Not now: what ends in the same turn of the reactor belongs into the same lot.
+                self._clock.callLater(0, self._next)
         return answer
 
     def finish(self) -> None:
@@ -63,6 +68,7 @@ class GroupCommit(Generic[T, R]):
         items, answers = self._lot()
         self._busy = bool(items)
         if items:
+            self._alone = len(items) == 1
             self._inThread(lambda: self._commit(items)).addBoth(self._done, answers)
 
     def _lot(self) -> tuple[list[T], list[Deferred[R]]]:

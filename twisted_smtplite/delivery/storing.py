@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from ..interfaces import IMessage
@@ -25,6 +23,7 @@ from ..model import replies
 from ..model.reply import Refused, Reply
 from .base import AcceptingDelivery
 from .groupcommit import GroupCommit
+from .threads import Threads
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore
@@ -78,7 +77,7 @@ class Storage(Service, ABC, Generic[M, R]):
         self.clock = IReactorTime(reactor)
         self.commits: GroupCommit[M, R] = GroupCommit(self.clock, self.inThread, self.commit)
         self._reactor = reactor
-        self._pool: ThreadPool | None = None
+        self._pool: Threads | None = None
         self._trigger: object = None
         self._reported: dict[object, float] = {}
 
@@ -104,7 +103,7 @@ class Storage(Service, ABC, Generic[M, R]):
 
     def inThread(self, work: Callable[[], T]) -> Deferred[T]:
         """Runs `work` in the pool. Do not cancel this Deferred: what it stands for cannot be stopped."""
-        return deferToThreadPool(IReactorFromThreads(self._reactor), self._threads(), work)
+        return self._threads().run(work)
 
     def refusal(self, error: Exception) -> Reply:
         """What the client hears of `error`. The log hears of each cause once in a while, and not for each message."""
@@ -123,11 +122,10 @@ class Storage(Service, ABC, Generic[M, R]):
         """True when `error` says that there is no room."""
         return isinstance(error, OSError) and error.errno in _NO_ROOM
 
-    def _threads(self) -> ThreadPool:
+    def _threads(self) -> Threads:
         """The pool, started when it is needed first."""
         if self._pool is None:
-            self._pool = ThreadPool(0, _THREADS, "storing")
-            self._pool.start()
+            self._pool = Threads(IReactorFromThreads(self._reactor), _THREADS, "storing")
             self.syncers = ThreadPoolExecutor(_THREADS, "syncing")
             # After everything else: connections that are lost while the reactor stops still have files to take away.
             self._trigger = self._reactor.addSystemEventTrigger("after", "shutdown", self._endThreads)
