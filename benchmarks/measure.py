@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-from .processes import CannotRun, Process, cores, pinned
+from .processes import CannotRun, Process, cores, keepApart, pinned
 from .servers import OURS, Server
 from .workloads import Measure, Workload
 
@@ -125,6 +125,7 @@ def compare(
     """
     result = Result(workload)
     running: dict[str, Process] = {}
+    keepApart(directory)
     try:
         for server in servers:
             reason = _begin(server, workload, load, directory / server.name, running)

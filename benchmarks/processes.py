@@ -5,10 +5,12 @@ Knows Linux. Must not know SMTP.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 _LISTEN = "0A"
+# linux/fs.h: FS_IOC_GETFLAGS and FS_IOC_SETFLAGS where a long has 64 bits, FS_TOPDIR_FL.
+_GET_FLAGS, _SET_FLAGS, _TOP_DIRECTORY = 0x80086601, 0x40086602, 0x20000
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 
@@ -55,6 +59,23 @@ def raiseFileLimit() -> None:
     """Lets this process, and those it starts, open as many files as the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keepApart(directory: Path) -> None:
+    """Makes a directory whose subdirectories the file system keeps far from each other, where it can (ext4).
+
+    Otherwise the files of all servers share one table, in which each new file passes over all that were deleted in the seconds before: what one
+    server deletes, the next one pays for with up to a millisecond of processor time for each message.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(struct.calcsize("l"))))[0]
+        fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", flags | _TOP_DIRECTORY))
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def compileLoad(directory: Path) -> Path:
