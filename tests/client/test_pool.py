@@ -394,6 +394,10 @@ def test_one_place_is_made_for_one_who_waits() -> None:
     net.send(THERE)
     assert [connection.gone for connection in net.connections] == [True, False, False, False, False]
     assert net.live(THERE)[0].ids == ["5"]
+    # And for the next one again.
+    net.send(ELSEWHERE)
+    assert [connection.gone for connection in net.connections[:4]] == [True, True, False, False]
+    assert net.live(ELSEWHERE)[0].ids == ["6"]
 
 
 def test_a_slow_farewell_keeps_its_place() -> None:
