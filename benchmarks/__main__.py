@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from . import profile, report
+from . import fairness, profile, report
 from .measure import Load, Result, compare
 from .processes import CannotRun, compileLoad, raiseFileLimit
 from .servers import OURS, SERVERS
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures smtplite beside other SMTP servers, server and load generator on a core each.",
-        epilog=f"workloads:\n{titles}\n\nSee also: python -m benchmarks profile --help",
+        epilog=f"workloads:\n{titles}\n\nSee also: python -m benchmarks profile --help,\npython -m benchmarks fairness --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--peers", default=",".join(_PEERS), help="who is measured beside ours (%(default)s)")
@@ -81,6 +81,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if arguments[:1] == ["profile"]:
             profile.main(arguments[1:])
+        elif arguments[:1] == ["fairness"]:
+            fairness.main(arguments[1:])
         else:
             _compare(arguments)
     except CannotRun as error:

@@ -184,6 +184,13 @@ def test_a_profile_shows_system_calls_stages_and_functions() -> None:
     assert "lines.py" in done.stdout
 
 
+@pytest.mark.slow
+def test_fairness_is_measured_alone_and_beside_two_clients() -> None:
+    done = benchmarks("fairness", "--seconds", "0.3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n| ") == 3
+
+
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     done = benchmarks("--peers", "nobody")
     assert (done.returncode, done.stderr) == (
