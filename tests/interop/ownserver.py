@@ -79,6 +79,9 @@ class OwnServer(MailServer):
         messages = (each for each in self.delivery.messages if name in [recipient.address.localPart for recipient in each.envelope.recipients])
         return [each for each in messages if token in each.content]
 
+    def stored(self, name: str, token: bytes) -> list[bytes]:
+        return [each.content for each in self.kept(name, token)]
+
     async def message(self, name: str, token: bytes) -> bytes:
         end = time.monotonic() + PATIENCE
         while not (kept := self.kept(name, token)):

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from listener import AUTHORITY, MESSAGE, reactor
 from mailserver import MailServer
 from twisted.internet.endpoints import clientFromString
@@ -23,6 +24,11 @@ from twisted_smtplite.wire.client import SMTPClient, connect
 
 Peer = Callable[[str], MailServer]
 USES = {"starttls": TLSUse.REQUIRED, "implicit": TLSUse.IMPLICIT, "bare": TLSUse.OPPORTUNISTIC}
+SERVERS = ("exim", "opensmtpd", "ours", "postfix")
+# OpenSMTPD does not offer CHUNKING.
+_VERBS = [(name, verb) for name in SERVERS for verb in ("BDAT", "DATA") if (name, verb) != ("opensmtpd", "BDAT")]
+EACH_VERB = pytest.mark.parametrize(("name", "verb"), _VERBS, ids=map(" ".join, _VERBS))
+HEADER = MESSAGE.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 SENDER = Address("ann", "mx.test")
 _numbers = count(1)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import email.policy
 import re
-from collections.abc import Iterator
 from email.message import EmailMessage
-from itertools import chain, count, repeat
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ import pytest_twisted
 import sending
 from listener import AUTHORITY, MESSAGE, PASSWORD, STRANGERS, USER, reactor
 from mailserver import MailServer, assertArrived
-from sending import USES, Peer, envelope, few, marked, outcomes
+from sending import EACH_VERB, SERVERS, USES, Peer, envelope, few, marked, outcomes
 from twisted.internet.defer import gatherResults
 
 from twisted_smtplite.client import Content, Destination, SMTPPool, sendMessage
@@ -23,11 +21,7 @@ from twisted_smtplite.model.errors import AuthenticationFailed, TLSFailed, Unsen
 from twisted_smtplite.model.results import Stage
 from twisted_smtplite.wire.client import SMTPClient
 
-SERVERS = ("exim", "opensmtpd", "ours", "postfix")
 EACH = pytest.mark.parametrize("name", SERVERS)
-# OpenSMTPD does not offer CHUNKING.
-_VERBS = [(name, verb) for name in SERVERS for verb in ("BDAT", "DATA") if (name, verb) != ("opensmtpd", "BDAT")]
-EACH_VERB = pytest.mark.parametrize(("name", "verb"), _VERBS, ids=map(" ".join, _VERBS))
 
 
 async def reach(server: MailServer, way: str = "starttls", **options: Any) -> SMTPClient:
@@ -75,44 +69,6 @@ async def test_many_messages_go_through_one_connection(name: str, peer: Peer) ->
     assert [outcomes(each) for each in deliveries] == [[("ben", Stage.TEXT, 2), ("nobody", Stage.RCPT, 5)]] * 20
     for content, token in messages:
         assertArrived(await server.message("ben", token), content)
-
-
-def pieces(content: bytes) -> Iterator[bytes]:
-    """In pieces of every length, as if from nowhere: the size is not known before."""
-    start = 0
-    for length in count(1):
-        yield content[start : start + length]
-        start += length
-        if start >= len(content):
-            return
-
-
-@EACH_VERB
-@pytest_twisted.ensureDeferred
-async def test_a_text_of_unknown_size_arrives_exactly(name: str, verb: str, peer: Peer) -> None:
-    server = peer(name)
-    client = await reach(server, chunking=verb == "BDAT")
-    content, token = marked()
-    # No line end at the end, and ends of every kind within.
-    source = content.replace(b"one\r\n", b"one\n").replace(b"From the start\r\n", b"From the start\r").rstrip(b"\r\n")
-    delivery = await client.send(envelope("ben"), Content.of(pieces(source)))
-    await client.quit()
-    assert outcomes(delivery) == [("ben", Stage.TEXT, 2)]
-    assertArrived(await server.message("ben", token), content.rstrip(b"\r\n") + b"\r\n")
-
-
-@pytest.mark.slow
-@EACH_VERB
-@pytest_twisted.ensureDeferred
-async def test_ten_megabytes_arrive_exactly(name: str, verb: str, peer: Peer) -> None:
-    server = peer(name)
-    client = await reach(server, chunking=verb == "BDAT")
-    content, token = marked(MESSAGE + b"." * 70 + b"\r\n" + MESSAGE.partition(b"\r\n\r\n")[2] * 84)
-    assert len(content) > 10 * 1024 * 1024
-    delivery = await client.send(envelope("ben"), Content.of(content))
-    await client.quit()
-    assert outcomes(delivery) == [("ben", Stage.TEXT, 2)]
-    assertArrived(await server.message("ben", token), content)
 
 
 # TLS.
@@ -294,18 +250,6 @@ async def test_what_is_too_large_is_not_even_begun(name: str, peer: Peer) -> Non
     assert (await client.send(envelope("ben"), Content.of(content))).complete
     await client.quit()
     assertArrived(await server.message("ben", token), content)
-
-
-@pytest.mark.slow
-@EACH_VERB
-@pytest_twisted.ensureDeferred
-async def test_what_turns_out_to_be_too_large_is_refused_by_the_server(name: str, verb: str, peer: Peer) -> None:
-    client = await reach(peer(name), chunking=verb == "BDAT")
-    # None of its pieces is repeated in memory.
-    parts = chain([MESSAGE], repeat((b"x" * 70 + b"\r\n") * 900, 280))
-    (outcome,) = (await client.send(envelope("ben"), Content.of(parts))).outcomes
-    assert outcome.permanent and not outcome.reply.local, outcome
-    client.abort()
 
 
 # What applications call.
