@@ -83,13 +83,10 @@ def sendMessage(
         trace: hears the dialogue, see `Connector`.
 
     Returns:
-        Fires with an outcome for each recipient when the connection is closed, also when all of them were refused. Fails with
-
-        - an `SMTPClientError` when it could not even begin: each kind says why, and `temporary` whether a later try makes sense;
-        - ValueError when an address or a wish is none, or the message does not say whom it is from or for;
-        - TypeError or OSError when `message` cannot be read.
-
-        Cancelling it closes the connection.
+        Fires with an outcome for each recipient when the connection is closed, also when all of them were refused. Fails with an
+        `SMTPClientError` when it could not even begin (each kind says why, and `temporary` whether a later try makes sense), with ValueError when
+        an address or a wish is none, or the message does not say whom it is from or for, and with TypeError or OSError when `message` cannot be
+        read. Cancelling it closes the connection.
     """
 
     async def send() -> Delivery:
