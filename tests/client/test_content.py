@@ -290,8 +290,9 @@ def fill(pipe: int, octets: bytes) -> None:
 def test_a_stream_cannot_be_read_twice() -> None:
     for source in (iter([b"a"]), coming([b"a"])):
         content = Content.of(source)
-        assert not content.repeatable
+        assert (content.repeatable, content.readable) == (False, True)
         taken(content)
+        assert not content.without("Bcc").readable
         with pytest.raises(Unsendable, match=r"554 5\.6\.0 The text has been read already"):
             content.without("Bcc").pieces()
 
@@ -303,6 +304,7 @@ def test_what_can_be_iterated_again_is_read_again() -> None:
 
     for content in (Content.of([b"a"]), Content.of((b"a",)), Content.of(Twice())):
         assert content.repeatable
+        assert content.readable
         assert taken(content) == taken(content) == b"a\r\n"
 
 

@@ -276,6 +276,19 @@ def test_messages_that_had_not_begun_are_tried_once_more_in_order_and_not_twice(
     assert isinstance(net.results["3"], ConnectionFailed)
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_text_that_was_begun_and_cannot_be_read_again_is_not_tried_again(begun: bool) -> None:
+    net = Net()
+    content = Content.of(iter([b"Hello"]))
+    failed: list[Failure] = []
+    net.pool.send(HERE, Envelope("1", Address("", "")), content).addErrback(failed.append)
+    if begun:
+        content.pieces()
+    net.connections[0].lose()
+    assert len(net.connections) == (1 if begun else 2)
+    assert [failure.type for failure in failed] == ([ConnectionFailed] if begun else [])
+
+
 def test_other_idle_connections_are_not_trusted_after_a_loss() -> None:
     net = Net(connectionsPerDestination=2)
     net.send()

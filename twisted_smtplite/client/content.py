@@ -96,6 +96,11 @@ class Content(ABC):
         raise TypeError(f"{type(source).__name__} is no message: octets, a Path, a binary file, a message of the email package and an iterable are")
 
     @property
+    def readable(self) -> bool:
+        """True while the text can be read (again)."""
+        return True
+
+    @property
     @abstractmethod
     def size(self) -> int | None:
         """Octets of the text as it is sent; None when nobody knows before its end."""
@@ -286,6 +291,11 @@ class StreamContent(_ReadContent):
     """A text that is read once, or whose pieces come in their own time: nothing is known of it but what is said."""
 
     @property
+    def readable(self) -> bool:
+        """See `Content`."""
+        return not isinstance(self._read, _Once) or not self._read.given
+
+    @property
     def size(self) -> int | None:
         """See `Content`."""
         return self._facts.size
@@ -315,15 +325,21 @@ class StreamContent(_ReadContent):
 
 
 class _Once:
-    """Gives an iterator to the first who asks."""
+    """Gives an iterator to the first who asks.
+
+    Attributes:
+        given: True when somebody has.
+    """
 
     def __init__(self, source: object) -> None:
-        self._source: object | None = source
+        self.given = False
+        self._source = source
 
     def __call__(self) -> object:
-        source, self._source = self._source, None
-        if source is None:
+        if self.given:
             raise unsendable("5.6.0", "The text has been read already, and can be read only once")
+        self.given = True
+        source, self._source = self._source, None
         return source
 
 

@@ -270,7 +270,7 @@ class SMTPPool:
         job.sending = None
         link.pending -= 1
         lane = link.lane
-        if isinstance(result, Failure) and result.check(ConnectionFailed) and not job.again and not self._closed:
+        if isinstance(result, Failure) and result.check(ConnectionFailed) and not (job.again or self._closed) and job.content.readable:
             job.again = True
             # Before those that have not been tried, behind those that have.
             lane.waiting.insert(sum(waiting.again for waiting in lane.waiting), job)
