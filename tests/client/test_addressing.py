@@ -42,6 +42,7 @@ LIKE_ADDRESSES = st.lists(st.sampled_from(["a", "@", ".", "<", ">", ",", ";", ":
         ("Ann <a@b.test> c@d.test", None),
         ("<a@b.test> <c@d.test>", None),
         ("Ann <>", None),
+        ("<>, a@b.test", None),
         ("a..b@c.test", None),
         ("a@b.test>", None),
         ("a@b@c.test", None),

@@ -133,7 +133,7 @@ def _address(spelt: str, defaultDomain: str) -> Address:
     except PathError:
         rest = "malformed"
     if rest or address.isNull:
-        raise ValueError(f"{spelt!r} is no address" + ("" if "@" in spelt else ": it has no domain"))
+        raise ValueError(f"{spelt!r} is no address" + (": it has no domain" if spelt and "@" not in spelt else ""))
     return address
 
 
