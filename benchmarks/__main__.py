@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: compare servers; ``python -m benchmarks profile``: where the time of ours goes.
+"""``python -m benchmarks``: compare servers; ``... send``: compare programs that send; ``... profile``: where the time of our server goes.
 
 Knows the command line. Must not know how anything is measured.
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from . import fairness, profile, report
+from . import fairness, profile, report, sending
 from .measure import Load, Result, compare
 from .processes import CannotRun, compileLoad, raiseFileLimit
 from .servers import OURS, SERVERS
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures smtplite beside other SMTP servers, server and load generator on a core each.",
-        epilog=f"workloads:\n{titles}\n\nSee also: python -m benchmarks profile --help,\npython -m benchmarks fairness --help",
+        epilog=f"workloads:\n{titles}\n\nSee also, with --help: python -m benchmarks send, profile, fairness",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--peers", default=",".join(_PEERS), help="who is measured beside ours (%(default)s)")
@@ -83,6 +83,8 @@ def main(arguments: Sequence[str]) -> int:
             profile.main(arguments[1:])
         elif arguments[:1] == ["fairness"]:
             fairness.main(arguments[1:])
+        elif arguments[:1] == ["send"]:
+            sending.main(arguments[1:], _say)
         else:
             _compare(arguments)
     except CannotRun as error:
