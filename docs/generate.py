@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 
 from twisted_smtplite.app.options import Options
+from twisted_smtplite.app.sendoptions import SendOptions
 from twisted_smtplite.client.pool import PoolLimits
 from twisted_smtplite.model import errors
 from twisted_smtplite.model.clientprofile import ClientLimits, TLSUse
@@ -109,9 +110,16 @@ def clauseOrder(clause: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (1000, part) for part in re.findall(r"\w+", clause)]
 
 
+def sendOptions() -> str:
+    """What `smtplite send --help` prints."""
+    options = SendOptions({})
+    return f"```text\n{options.synopsis}\n{options.getUsage(width=110).rstrip()}\n```"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "limits": limits,
     "options": options,
+    "sendOptions": sendOptions,
     "clauses": clauses,
     "clientlimits": fieldsOf(ClientLimits),
     "poollimits": fieldsOf(PoolLimits),

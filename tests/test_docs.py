@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *(page for page in DOCS.rglob("*.md") if "examples" not in page.parts)])
 SCRIPTS = sysconfig.get_path("scripts")
 # A line of a shell example that starts a server, which then runs until the page is done or starts another.
-_SERVER = re.compile(r"(.*&& )?(\S*/)?(twistd -n|twist|python -m twisted_smtplite|smtplite)\b(?!.*(--(help|list)| (export|queue) ))")
+_SERVER = re.compile(r"(.*&& )?(\S*/)?(twistd -n|twist|python -m twisted_smtplite|smtplite)\b(?!.*(--(help|list)| (export|queue|send|sendmail) ))")
 _ROW = re.compile(r"^\| *([^|\n]+?) *\|(?:[^|\n]*\|)*? *(Yes|Partial|No) *\| *([^|\n]*?) *\|$", re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")
 
