@@ -10,12 +10,13 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
-from twisted_smtplite.wire.sending import send
+from twisted_smtplite.wire.sending import Prompt, send
 
 
 class Held(Protocol):
@@ -52,6 +53,19 @@ async def test_a_small_reply_is_there_before_the_reactor_comes_round(port: Any) 
         # In this very turn: the reactor has had no chance to do it.
         assert client.recv(100) == b"250 OK\r\n"
     await held.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_stands_on_a_prompt_connection_sends_at_once_and_finds_all_else_of_it(port: Any) -> None:
+    client, held = await connect(port)
+    with client:
+        prompt = Prompt(held.transport)  # type: ignore[arg-type]
+        prompt.write(b"250 OK\r\n")
+        assert client.recv(100) == b"250 OK\r\n"
+        assert ITCPTransport.providedBy(prompt)
+        assert prompt.getPeer() == held.transport.getPeer()  # type: ignore[union-attr]
+        prompt.loseConnection()
+        await held.lost
 
 
 @pytest_twisted.ensureDeferred

@@ -6,8 +6,11 @@ costs two changes of what the kernel watches and one more wake-up: a third of th
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.interfaces import ITransport
 from twisted.internet.tcp import Client, Server
+from zope.interface import classImplements, implementedBy
 
 
 def send(transport: ITransport, data: bytes) -> None:
@@ -32,3 +35,22 @@ def send(transport: ITransport, data: bytes) -> None:
             return
         data = data[sent:]
     transport.write(data)
+
+
+class Prompt:
+    """A plain TCP connection whose `write` is `send`: for what stands on a connection and writes by itself, such as TLS."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: Server | Client) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Writes `data`, at once where that can be."""
+        send(self._transport, data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+classImplements(Prompt, *implementedBy(Server))  # type: ignore[misc]

@@ -22,8 +22,11 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.tcp import Client, Server
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+
+from .sending import Prompt
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
@@ -35,9 +38,23 @@ _UNVERIFIED = object()
 """The mark of a connection whose peer showed a certificate that could not be verified."""
 
 
+class PromptTLS(TLSMemoryBIOProtocol):
+    """TLS that encrypts and sends what it is given at once. What is said in one read is one write already: there is nothing to wait for."""
+
+    def makeConnection(self, transport: Any) -> None:
+        """Begins on top of a connection."""
+        super().makeConnection(Prompt(transport) if type(transport) in (Server, Client) else transport)
+
+
+class PromptTLSFactory(TLSMemoryBIOFactory):
+    """Makes `PromptTLS`."""
+
+    protocol = PromptTLS
+
+
 def implicitTLS(factory: IProtocolFactory, creator: IOpenSSLServerConnectionCreator, reactor: IReactorTime) -> TLSMemoryBIOFactory:
     """A factory to listen with where TLS begins with the connection (RFC 8314 3): what `factory` makes talks inside it."""
-    return TLSMemoryBIOFactory(creator, False, factory, clock=reactor)
+    return PromptTLSFactory(creator, False, factory, clock=reactor)
 
 
 def startTLS(
@@ -62,7 +79,7 @@ def startTLS(
     if not IHandshakeListener.providedBy(listener):
         raise TypeError(f"{inner!r} would not tell the session that TLS is there: it must provide IHandshakeListener")
     raw = inner.transport
-    layer = TLSMemoryBIOProtocol(TLSMemoryBIOFactory(creator, client, Factory.forProtocol(Protocol), clock=reactor), inner, False)
+    layer = PromptTLS(TLSMemoryBIOFactory(creator, client, Factory.forProtocol(Protocol), clock=reactor), inner, False)
     raw.unregisterProducer()
     # The creator may fail here: then the connection is still the session's, which is to hear of its end.
     layer.makeConnection(raw)
