@@ -22,7 +22,7 @@ from .clientoptions import ClientOptions
 from .quantity import parseCount
 from .rows import Group, Row, helpText
 
-_CONNECTIONS = 4
+_CONNECTIONS = 8
 _MESSAGES = 1000
 _NOTIFY = ("never", "success", "failure", "delay")
 _RET = ("full", "hdrs")
