@@ -174,3 +174,31 @@ def test_nobody_reads_what_is_told_and_everything_is_sent(sink: Sink, message: P
         os.close(writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
     assert len(sink.messages()) == 3
+
+
+def test_a_login_over_verified_tls(message: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    assert smtplite("passwd", "--stdin", "--hash", "scram-sha-256", folder / "users", "ann", stdin=b"hunter2\n").status == 0
+    users = ("--password-file", "users", "--require-auth")
+    with sinking(folder, "--self-signed", "--self-signed-directory", "state", *users) as secure:
+        arguments = ("send", "--server", f"localhost:{secure.server.port}", "--auth", "ann", message)
+        trusting = (*arguments, "--ca", folder / "state" / "self-signed.crt")
+        done = smtplite(*trusting, "--transcript", env={"SMTPLITE_PASSWORD": "hunter2"})
+        assert (done.status, [kept.sender for kept in secure.messages()]) == (0, ["ann@client.test"]), done.err
+        assert "C: AUTH SCRAM-SHA-256" in done.err and "hunter2" not in done.err
+        done = smtplite(*trusting, env={"SMTPLITE_PASSWORD": "hunter3"})
+        assert (done.status, "535 5.7.8" in done.err) == (77, True), done.err
+        # Nobody vouches for the certificate: there is no login, and no mail.
+        done = smtplite(*arguments, env={"SMTPLITE_PASSWORD": "hunter2"})
+        assert (done.status, "certificate verify failed" in done.err) == (75, True), done.err
+        assert secure.messages() == []
+
+
+def test_lmtp_through_a_unix_socket_has_an_answer_for_each(message: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with sinking(folder, "--listen-lmtp", f"unix:{folder}/socket") as local:
+        done = smtplite("send", "--lmtp", "--server", f"unix:{folder}/socket", "--to", "ben@mx.test,nobody@mx.test,cara@mx.test", message)
+        assert (done.status, done.err) == (69, f"{message}: <nobody@mx.test>: 550 5.7.1 This recipient is not accepted\n")
+        assert [kept.recipients for kept in local.messages()] == [["ben@mx.test", "cara@mx.test"]]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twisted.internet.endpoints import clientFromString
 from twisted.python import usage
 
 from ..client.destination import Destination
@@ -98,7 +99,10 @@ class ClientOptions(usage.Options):
             self.destination = Destination.of(
                 server, tls=use, credentials=credentials, plaintextAuth=bool(self["allow-plaintext-auth"]), lmtp=bool(self["lmtp"])
             )
-        except ValueError as error:
+            if self.destination.endpoint:
+                # Nothing is connected yet: it only shows whether there is such an endpoint.
+                clientFromString(None, self.destination.endpoint)
+        except (ValueError, TypeError) as error:
             raise usage.UsageError(f"{option} {server}: {error}") from None
         if self["ca"] is not None and not self.destination.tls.verifies:
             raise usage.UsageError(f"--ca goes with --tls required or implicit, not with {self.destination.tls.value}: no certificate is verified")
