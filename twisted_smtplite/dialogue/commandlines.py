@@ -30,7 +30,7 @@ def encodeXtext(text: str) -> str:
     try:
         octets = text.encode("utf-8", "surrogateescape").decode("latin-1")
     except UnicodeEncodeError:
-        raise _refusal(501, "5.5.4", f"what is no Unicode in the envelope: {text[:100]!r}") from None
+        raise unsendable(501, "5.5.4", f"what is no Unicode in the envelope: {text[:100]!r}") from None
     return _NOT_XCHAR.sub(lambda match: f"+{ord(match[0]):02X}", octets)
 
 
@@ -50,7 +50,7 @@ def mailCommand(envelope: Envelope, size: int | None, peer: Peer, *, secure: boo
     """
     words = [f"MAIL FROM:{_path(envelope.sender)}"]
     if not envelope.smtputf8 and not words[0].isascii():
-        raise _refusal(553, "5.6.7", "the sender's address is not ASCII, and the message not declared as internationalized")
+        raise unsendable(553, "5.6.7", "the sender's address is not ASCII, and the message not declared as internationalized")
     words += _sizes(envelope, size, peer)
     words += _protection(envelope, peer, secure=secure, verified=verified)
     if envelope.submitter is not None and peer.offers("AUTH"):
@@ -78,7 +78,7 @@ def rcptCommand(recipient: Recipient, envelope: Envelope, peer: Peer) -> bytes |
 def _rcptCommand(recipient: Recipient, envelope: Envelope, peer: Peer) -> bytes:
     words = [f"RCPT TO:{_path(recipient.address)}"]
     if not envelope.smtputf8 and not words[0].isascii():
-        raise _refusal(553, "5.6.7", "the address is not ASCII, and the message not declared as internationalized")
+        raise unsendable(553, "5.6.7", "the address is not ASCII, and the message not declared as internationalized")
     if peer.offers("DSN"):
         words += ["NOTIFY=" + ",".join(sorted(recipient.notify))] if recipient.notify else []
         words += [_orcpt(*recipient.originalRecipient, utf8=envelope.smtputf8)] if recipient.originalRecipient else []
@@ -88,25 +88,26 @@ def _rcptCommand(recipient: Recipient, envelope: Envelope, peer: Peer) -> bytes:
             words.append(f"RRVS={formatDateTime(since.time)};{since.action}")
         elif since.action == "R":
             # RFC 7293 5.2: who asked to be sure is not to be guessed about.
-            raise _refusal(550, "5.7.19", "the server cannot tell since when the mailbox belongs to its owner (RRVS)")
+            raise unsendable(550, "5.7.19", "the server cannot tell since when the mailbox belongs to its owner (RRVS)")
     return _line(words)
 
 
 def _path(address: Address) -> str:
     text = str(address)
-    if _NOT_ATOM.search(address.domain):
-        raise _refusal(553, "5.1.3", f"{text!r} is no address")
+    # Without a domain the local part is not quoted.
+    if _NOT_ATOM.search(address.domain or address.localPart):
+        raise unsendable(553, "5.1.3", f"{text!r} is no address")
     return f"<{text}>"
 
 
 def _line(words: list[str]) -> bytes:
     line = " ".join(words)
     if _CONTROLS.search(line):
-        raise _refusal(501, "5.5.4", f"control characters in the envelope: {line[:100]!r}")
+        raise unsendable(501, "5.5.4", f"control characters in the envelope: {line[:100]!r}")
     try:
         return f"{line}\r\n".encode()
     except UnicodeEncodeError:
-        raise _refusal(501, "5.5.4", f"what is no Unicode in the envelope: {line[:100]!r}") from None
+        raise unsendable(501, "5.5.4", f"what is no Unicode in the envelope: {line[:100]!r}") from None
 
 
 def _sizes(envelope: Envelope, size: int | None, peer: Peer) -> list[str]:
@@ -115,19 +116,19 @@ def _sizes(envelope: Envelope, size: int | None, peer: Peer) -> list[str]:
     if size is not None and peer.offers("SIZE"):
         if peer.sizeLimit is not None and size > peer.sizeLimit:
             # RFC 1870 6: not to be tried.
-            raise _refusal(552, "5.3.4", f"the message has {size} octets, and the server takes {peer.sizeLimit}")
+            raise unsendable(552, "5.3.4", f"the message has {size} octets, and the server takes {peer.sizeLimit}")
         words.append(f"SIZE={size}")
     if envelope.body == "BINARYMIME":
         if not (peer.offers("BINARYMIME") and peer.offers("CHUNKING")):
-            raise _refusal(554, "5.6.1", "the message is binary, and the server does not offer BINARYMIME")
+            raise unsendable(554, "5.6.1", "the message is binary, and the server does not offer BINARYMIME")
         words.append("BODY=BINARYMIME")
     elif envelope.body == "8BITMIME":
         if not peer.offers("8BITMIME"):
-            raise _refusal(554, "5.6.3", "the message is not 7-bit, and the server does not offer 8BITMIME")
+            raise unsendable(554, "5.6.3", "the message is not 7-bit, and the server does not offer 8BITMIME")
         words.append("BODY=8BITMIME")
     if envelope.smtputf8:
         if not peer.offers("SMTPUTF8"):
-            raise _refusal(550, "5.6.7", "the message is internationalized, and the server does not offer SMTPUTF8")
+            raise unsendable(550, "5.6.7", "the message is internationalized, and the server does not offer SMTPUTF8")
         words.append("SMTPUTF8")
     return words
 
@@ -137,9 +138,9 @@ def _protection(envelope: Envelope, peer: Peer, *, secure: bool, verified: bool)
     if not envelope.requireTLS:
         return []
     if not (secure and verified):
-        raise _refusal(550, "5.7.10", "the message may travel only over TLS with a verified server")
+        raise unsendable(550, "5.7.10", "the message may travel only over TLS with a verified server")
     if not peer.offers("REQUIRETLS"):
-        raise _refusal(550, "5.7.30", "the message may travel only over TLS, and the server does not offer REQUIRETLS")
+        raise unsendable(550, "5.7.30", "the message may travel only over TLS, and the server does not offer REQUIRETLS")
     return ["REQUIRETLS"]
 
 
@@ -153,10 +154,10 @@ def _times(envelope: Envelope, peer: Peer) -> list[str]:
             words.append(f"BY={by.seconds};{by.mode}{'T' if by.trace else ''}")
         elif by.mode == "R":
             # RFC 2852 4.1.4: rather returned than late.
-            raise _refusal(550, "5.4.7", f"the server cannot promise delivery within {by.seconds} seconds (DELIVERBY)")
+            raise unsendable(550, "5.4.7", f"the server cannot promise delivery within {by.seconds} seconds (DELIVERBY)")
     if envelope.holdUntil is not None:
         if not peer.offers("FUTURERELEASE"):
-            raise _refusal(554, "5.3.3", "the message is to be held, and the server does not offer FUTURERELEASE")
+            raise unsendable(554, "5.3.3", "the message is to be held, and the server does not offer FUTURERELEASE")
         words.append(f"HOLDUNTIL={formatDateTime(envelope.holdUntil)}")
     return words
 
@@ -171,5 +172,6 @@ def _orcpt(kind: str, address: str, *, utf8: bool) -> str:
     return f"ORCPT={kind};" + re.sub(r"[^!-*,-<>-~\u0080-\U0010ffff]", lambda match: f"\\x{{{ord(match[0]):02X}}}", spelled)
 
 
-def _refusal(code: int, enhanced: str, text: str) -> Unsendable:
+def unsendable(code: int, enhanced: str, text: str) -> Unsendable:
+    """This message cannot go to this server: the error that says so."""
     return Unsendable(PeerReply(code, enhanced, (text,), local=True), Stage.MAIL)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..model.results import PeerReply, Stage
 from .clientsteps import Awaited, Command, Finished, SendText, StopText, Transaction
-from .commandlines import mailCommand, rcptCommand
+from .commandlines import mailCommand, rcptCommand, unsendable
 
 if TYPE_CHECKING:
     from .clientsession import ClientSession
@@ -31,12 +31,14 @@ def prepare(session: ClientSession, transaction: Transaction) -> None:
     recipients = transaction.recipients
     verified = session.secure and session.profile.tls.verifies
     mail = mailCommand(envelope, transaction.size, peer, secure=session.secure, verified=verified, recipients=len(recipients))
-    transaction.chunked = peer.offers("CHUNKING") and (session.profile.chunking or envelope.body == "BINARYMIME")
-    # RFC 2033 4.3: where no recipient is accepted LMTP has no reply to the text, so it has to be known who is.
-    size = transaction.size
-    transaction.eager = (
-        transaction.chunked and session.pipelining and not session.profile.lmtp and size is not None and size <= session.limits.eagerText
-    )
+    size, lmtp, binary = transaction.size, session.profile.lmtp, envelope.body == "BINARYMIME"
+    # RFC 2033 4.3: in LMTP the last chunk has a reply for each recipient, and none where an earlier chunk was refused, with all of them. So a text
+    # goes in one chunk or by DATA.
+    if binary and lmtp and size is None:
+        raise unsendable(554, "5.6.1", "the message is binary and of unknown size, which LMTP has no safe way for")
+    transaction.chunked = peer.offers("CHUNKING") and (session.profile.chunking or binary) and not (lmtp and size is None)
+    # For the same reason it has to be known who is accepted.
+    transaction.eager = transaction.chunked and session.pipelining and not lmtp and size is not None and size <= session.limits.eagerText
     transaction.script.append((Command.MAIL, mail, -1))
     for index, recipient in enumerate(recipients):
         line = rcptCommand(recipient, envelope, peer)
@@ -49,7 +51,7 @@ def prepare(session: ClientSession, transaction: Transaction) -> None:
 def advance(session: ClientSession, transaction: Transaction) -> bool:
     """Sends the next thing of a transaction. Returns False when a reply, or the text, has to come first."""
     if transaction.script:
-        if session.awaited and not session.pipelining:
+        if session.listening:
             return False
         command, line, index = transaction.script.popleft()
         if command is Command.MAIL:
@@ -60,7 +62,7 @@ def advance(session: ClientSession, transaction: Transaction) -> bool:
         return True
     if transaction.asked:
         return False
-    if not transaction.undecided:
+    if not transaction.left:
         # Nobody takes it, and that is known before the text was asked for.
         close(session, transaction)
         return True
@@ -77,7 +79,7 @@ def advance(session: ClientSession, transaction: Transaction) -> bool:
 def beginText(session: ClientSession, transaction: Transaction) -> None:
     """The text is due; nothing else is said until it is sent."""
     session.writing = transaction
-    if transaction.chunked and transaction.size is not None:
+    if transaction.chunked and transaction.size:
         session.output.append(b"BDAT %d LAST\r\n" % transaction.size)
     session.tell(SendText(transaction))
 
@@ -115,7 +117,8 @@ def settle(session: ClientSession, transaction: Transaction) -> None:
 
 
 def reset(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
-    """RSET (RFC 5321 4.1.1.5); a server that does not know how will refuse MAIL."""
+    """RSET (RFC 5321 4.1.1.5). A server that does not know how may take the next MAIL all the same."""
+    session.stale = reply.code // 100 != 2
 
 
 def senderReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
@@ -123,7 +126,8 @@ def senderReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> N
     transaction = _of(awaited)
     if reply.code // 100 == 2:
         return
-    if reply.code < 400:
+    if reply.code < 400 or (reply.code == 503 and session.stale):
+        # Out of sequence behind a refused RSET is no fault of this message.
         session.violated(awaited, reply)
         return
     transaction.decideAll(Stage.MAIL, reply)
@@ -134,6 +138,9 @@ def senderReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> N
 
 def recipientReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
     """RCPT. 251 is as good as 250 (RFC 5321 3.4)."""
+    if reply.code == 552 and reply.enhanced == "5.5.3":
+        # RFC 5321 4.5.3.1.10: too many recipients; as RFC 821 had it, and temporary all the same.
+        reply = reply._replace(code=452, enhanced="4.5.3")
     if reply.code >= 400:
         _of(awaited).decide(awaited.which, Stage.RCPT, reply)
     elif reply.code // 100 != 2:
@@ -144,7 +151,7 @@ def dataReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> Non
     """DATA."""
     transaction = _of(awaited)
     if reply.code // 100 == 3:
-        if transaction.undecided:
+        if transaction.left:
             beginText(session, transaction)
         else:
             # RFC 2920 3.1: a text that nobody asked for is ended at once.
