@@ -53,4 +53,4 @@ class Prompt:
         return getattr(self._transport, name)
 
 
-classImplements(Prompt, *implementedBy(Server))  # type: ignore[misc]
+classImplements(Prompt, *implementedBy(Server))  # type: ignore[misc, no-untyped-call]
