@@ -71,6 +71,20 @@ def test_it_is_sendmail_when_it_is_called_so(sink: Sink, tmp_path: Path) -> None
     assert subprocess.run([tmp_path / "mailq"], capture_output=True, timeout=30).stdout == b"Mail queue is empty\n"
 
 
+def test_git_sends_patches_with_it(sink: Sink, tmp_path: Path) -> None:
+    patch = tmp_path / "1.patch"
+    patch.write_bytes(b"From 0 Mon Sep 17 00:00:00 2001\nFrom: Ann <ann@client.test>\nSubject: [PATCH] x\n\nFrom here\n---\n.\n")
+    command = f"{sys.executable} -m twisted_smtplite sendmail -i -S {sink.address}"
+    arguments = ["--to=ben@mx.test", "--from=ann@client.test", "--suppress-cc=all", "--confirm=never", f"--sendmail-cmd={command}", str(patch)]
+    done = subprocess.run(["git", "send-email", *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=30)
+    if "not a git command" in done.stderr:
+        pytest.skip("git send-email is not installed")
+    assert done.returncode == 0, done.stderr
+    [kept] = sink.messages()
+    assert kept.recipients == ["ben@mx.test"]
+    assert kept.content.endswith(b"\r\n\r\nFrom here\r\n---\r\n.\r\n")
+
+
 def test_the_status_is_that_of_sysexits_and_a_line_says_why(sink: Sink) -> None:
     done = sendmail(sink, "nobody@mx.test", stdin=HEAD)
     assert (done.status, done.err) == (69, "sendmail: <nobody@mx.test>: 550 5.7.1 This recipient is not accepted\n")
