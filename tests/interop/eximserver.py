@@ -36,6 +36,7 @@ prdr_enable
 acl_smtp_mail = accept
 acl_smtp_rcpt = recipient
 acl_smtp_data = accept
+acl_smtp_data_prdr = each
 {run_as}
 
 begin acl
@@ -44,11 +45,15 @@ recipient:
        message = relaying denied
   require verify = recipient
   accept
+each:
+  defer local_parts = full
+        message = the box is full
+  accept
 
 begin routers
 boxes:
   driver = accept
-  local_parts = {boxes} : jörg
+  local_parts = {boxes} : jörg : full
   transport = box
 
 begin transports
@@ -83,7 +88,7 @@ cram:
 
 
 class Exim(MailServer):
-    """A private instance. Its bare port has neither TLS nor PIPELINING, CHUNKING, DSN and SMTPUTF8."""
+    """A private instance. Who has no room is ``full``, which is told where PRDR asks. Its bare port has neither TLS nor PIPELINING, CHUNKING, DSN and SMTPUTF8."""
 
     name = "exim"
     mechanisms = ("PLAIN", "LOGIN", "CRAM-MD5")

@@ -252,6 +252,20 @@ async def test_what_is_too_large_is_not_even_begun(name: str, peer: Peer) -> Non
     assertArrived(await server.message("ben", token), content)
 
 
+@pytest_twisted.ensureDeferred
+async def test_exim_tells_by_prdr_what_became_of_each_recipient(peer: Peer) -> None:
+    server = peer("exim")
+    client = await reach(server)
+    content, token = marked()
+    names = (("ben", "full", "cleo"), ("full", "nobody", "full"))
+    first, second = await gatherResults([client.send(envelope(*each, prdr=True), Content.of(content)) for each in names])
+    await client.quit()
+    assert outcomes(first) == [("ben", Stage.TEXT, 2), ("full", Stage.TEXT, 4), ("cleo", Stage.TEXT, 2)]
+    assert outcomes(second) == [("full", Stage.TEXT, 4), ("nobody", Stage.RCPT, 5), ("full", Stage.TEXT, 4)]
+    for box in ("ben", "cleo"):
+        assertArrived(await server.message(box, token), content)
+
+
 # What applications call.
 
 
