@@ -24,9 +24,10 @@ def inQueue(directory: Path) -> set[str]:
     except NoQueue:
         return set()
     try:
-        texts = [administration.text(message.id) for message in administration.messages(Choice())]
-        names = [nameOf(text.replace(b"\r\n", b"\n")) for text in texts if text is not None]
-        assert len(names) == len(texts) == len(set(names))
+        # One that leaves while this looks has no text any more.
+        texts = [text for message in administration.messages(Choice()) if (text := administration.text(message.id)) is not None]
+        names = [nameOf(text.replace(b"\r\n", b"\n")) for text in texts]
+        assert len(names) == len(set(names))
         return set(names)
     finally:
         administration.close()
