@@ -93,7 +93,7 @@ def _authenticate(session: ClientSession) -> None:
     if session.mechanisms:
         _tryMechanism(session)
         return
-    offered = " ".join(session.peer.mechanisms) or "none"
+    offered = " ".join(session.peer.mechanisms)[:200] or "none"
     where = "" if session.secure else "outside TLS "
     text = f"no mechanism that may be used {where}with these credentials; the server offers {offered}"
     session.fail(AuthenticationFailed(PeerReply(534, "5.7.9", (text,), local=True), Stage.AUTH))

@@ -49,21 +49,26 @@ class Peer:
 
 
 def _keywords(lines: Sequence[str]) -> dict[str, str]:
-    """The keywords; lines that are none are skipped. Where one comes twice (AUTH does, in two spellings) the values add up."""
+    """The keywords; lines that are none are skipped. AUTH may come twice, in two spellings, and adds up; of others the first counts."""
     found: dict[str, str] = {}
     for line in lines:
         match = _KEYWORD.fullmatch(line)
         if match is not None:
             keyword, text = match[1].upper(), match[2] or ""
-            found[keyword] = f"{found[keyword]} {text}".strip() if keyword in found else text
+            if keyword not in found:
+                found[keyword] = text
+            elif keyword == "AUTH":
+                found[keyword] = f"{found[keyword]} {text}".strip()
     return found
 
 
 def _limits(text: str) -> dict[str, int]:
     """The limits (RFC 9422 3). A list that is malformed says nothing; a value that is says nothing of that limit."""
-    matches = [_LIMIT.fullmatch(word) for word in text.split()]
-    return {
-        match[1].upper(): int(match[2])
-        for match in matches
-        if None not in matches and match is not None and re.fullmatch("[1-9][0-9]{0,5}", match[2] or "")
-    }
+    found: dict[str, int] = {}
+    for word in text.split():
+        match = _LIMIT.fullmatch(word)
+        if match is None:
+            return {}
+        if re.fullmatch("[1-9][0-9]{0,5}", match[2] or ""):
+            found[match[1].upper()] = int(match[2])
+    return found
