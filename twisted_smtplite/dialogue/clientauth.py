@@ -18,7 +18,8 @@ from typing import NamedTuple, TypeAlias
 from ..model.clientprofile import Credentials
 from .saslprep import prepare
 
-_ITERATIONS = re.compile(r",i=([0-9]{1,9})(?:,|$)")
+_ITERATIONS = re.compile(r",i=([^,]*)")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _ITERATIONS_ALLOWED = range(4096, 1_000_001)
 # RFC 4954 4, RFC 5321 4.5.3.1.4: an initial response that makes the line too long is left for the challenge.
 _LINE_LENGTH = 512
@@ -27,7 +28,7 @@ Responses: TypeAlias = Generator[bytes, bytes, None]
 
 
 class Mistrust(Exception):
-    """The server has not proved that it knows the password, or what it says makes no sense; the text says which."""
+    """The server has not proved that it knows the password, what it says makes no sense, or there is nothing to show; the text says which."""
 
 
 class Channel(NamedTuple):
@@ -101,12 +102,12 @@ def _scram(name: str) -> Callable[[Credentials, Channel], Responses]:
             client = scramp.ScramClient([name], _prepared(credentials.user), _password(credentials), channel_binding=binding)
             challenge = (yield client.get_client_first().encode()).decode()
             # Too few tell too much of the password to who only plays the server (RFC 7677 4); too many keep us busy, and this thread with us.
-            count = _ITERATIONS.search(challenge)
-            if count is None or int(count[1]) not in _ITERATIONS_ALLOWED:
-                raise Mistrust(f"{name}: the server asks for {count[1] if count else 'no'} iterations")
+            counts = _ITERATIONS.findall(challenge)
+            if len(counts) != 1 or not _NUMBER.fullmatch(counts[0]) or int(counts[0]) not in _ITERATIONS_ALLOWED:
+                raise Mistrust(f"{name}: the server asks for {' and '.join(counts)[:80] or 'no'} iterations")
             client.set_server_first(challenge)
             client.set_server_final((yield client.get_client_final().encode()).decode())
-        except (scramp.ScramException, UnicodeDecodeError) as error:
+        except (scramp.ScramException, ValueError, LookupError) as error:
             raise Mistrust(f"{name}: {error}") from error
         yield b""
 
@@ -206,7 +207,12 @@ def _password(credentials: Credentials) -> str:
 def _token(credentials: Credentials) -> str:
     token = credentials.token
     assert token is not None, "the mechanism suits the credentials"
-    return token() if callable(token) else token
+    if not callable(token):
+        return token
+    try:
+        return token()
+    except Exception as error:
+        raise Mistrust(f"no token: {error}") from error
 
 
 class ClientExchange:
