@@ -12,7 +12,7 @@ Replies come in the order of the commands (RFC 2920 3.2), so what each is to sta
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -50,6 +50,7 @@ class ClientSession:
         latest: the one whose MAIL was sent last, or None.
         writing: the one whose text is being sent, or None: nothing else is said meanwhile.
         untidy: True where the server may have a transaction open, so that RSET has to come before the next.
+        stale: True where the server has refused that.
         unfinished: the transactions that were given to `submit` and not told of by `Finished`, in order.
     """
 
@@ -71,8 +72,9 @@ class ClientSession:
         self.latest: Transaction | None = None
         self.writing: Transaction | None = None
         self.untidy = False
+        self.stale = False
         self.unfinished: dict[Transaction, None] = {}
-        self._queue: deque[Transaction] = deque()
+        self._queue: OrderedDict[Transaction, None] = OrderedDict()
         self._events: list[Event] = []
         self._count = 0
         self._quitting = False
@@ -90,6 +92,11 @@ class ClientSession:
     def pipelining(self) -> bool:
         """True if commands need not wait for replies (RFC 2920)."""
         return self.profile.pipelining and self.peer.offers("PIPELINING")
+
+    @property
+    def listening(self) -> bool:
+        """True while a reply has to come before anything more is said, be it a piece of a text."""
+        return bool(self.awaited) and not self.pipelining
 
     @property
     def stage(self) -> Stage:
@@ -114,7 +121,7 @@ class ClientSession:
         domains: set[str] = set()
         for index, recipient in enumerate(recipients):
             domain = recipient.address.domain.lower()
-            if not groups or len(groups[-1]) >= most or len(domains | {domain}) > domainsMost:
+            if not groups or len(groups[-1]) >= most or (len(domains) >= domainsMost and domain not in domains):
                 groups.append([])
                 domains = set()
             groups[-1].append(index)
@@ -137,7 +144,7 @@ class ClientSession:
         transfer.prepare(self, transaction)
         self._count += 1
         self.unfinished[transaction] = None
-        self._queue.append(transaction)
+        self._queue[transaction] = None
         return transaction
 
     def advance(self) -> Sequence[Event]:
@@ -206,7 +213,7 @@ class ClientSession:
         """Takes a transaction back. Returns False where it has begun: then only the end of the connection ends it."""
         if transaction not in self._queue:
             return False
-        self._queue.remove(transaction)
+        del self._queue[transaction]
         self._count -= 1
         del self.unfinished[transaction]
         return True
@@ -286,10 +293,10 @@ class ClientSession:
         """Begins the next transaction, if there is one, and few enough are without an answer (RFC 1047)."""
         if not self._queue or len(self.unfinished) - len(self._queue) >= self.limits.pipelinedMessages:
             return False
-        if self.awaited and not self.pipelining:
+        if self.listening:
             return False
-        transaction = self._queue.popleft()
-        if not transaction.undecided:
+        transaction, _ = self._queue.popitem(last=False)
+        if not transaction.left:
             transfer.close(self, transaction)
             return True
         if self.untidy:
@@ -304,6 +311,9 @@ class ClientSession:
         if reply.code == 421:
             self.fail(ConnectionFailed(reply, Stage.MAIL))
         else:
+            if self.writing is not None and reply.code >= 400:
+                # In the middle of a text it is too early, but clear what it is to. The text cannot be ended any more.
+                self.writing.decideAll(Stage.DATA, reply)
             text = f"a reply to nothing: {reply}"
             self.fail(ProtocolViolation(PeerReply(451, "4.5.0", (text,), local=True), self.stage))
 

@@ -64,11 +64,13 @@ class Transaction:
         sent: True once the text was sent whole.
         closed: True when nothing more is sent for it.
         open: how many replies have to come.
+        left: for how many recipients it is open what became of them.
         prdr: the replies to the text for each recipient alone, until the one for all; None where there are none.
     """
 
     __slots__ = (
-        "answered", "asked", "begun", "chunked", "closed", "eager", "envelope", "open", "outcomes", "prdr", "recipients", "script", "sent", "size",
+        "answered", "asked", "begun", "chunked", "closed", "eager", "envelope", "left", "open", "outcomes", "prdr", "recipients", "script", "sent",
+        "size",
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope, recipients: Sequence[Recipient], size: int | None) -> None:
@@ -79,12 +81,14 @@ class Transaction:
         self.script: deque[tuple[Command, bytes, int]] = deque()
         self.chunked = self.eager = self.begun = self.answered = self.asked = self.sent = self.closed = False
         self.open = 0
+        self.left = len(recipients)
         self.prdr: dict[int, PeerReply] | None = None
 
     def decide(self, index: int, stage: Stage, reply: PeerReply) -> None:
         """What became of one recipient, unless that was decided before."""
         if self.outcomes[index] is None:
             self.outcomes[index] = RecipientOutcome(self.recipients[index], stage, reply)
+            self.left -= 1
 
     def decideAll(self, stage: Stage, reply: PeerReply) -> None:
         """What became of all for whom that is still open."""
