@@ -6,6 +6,7 @@ what each waits for is the session's business.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -70,6 +71,9 @@ class SMTPClient(PatientLineReceiver):
         self._limits = limits
         self._outbox = Outbox(self._session, host)
         self._feed: TextFeed | None = None
+        self._events: deque[Event] = deque()
+        self._acting = False
+        self._choked = False
         self._shaking = False
         self._gathered = 0
         self._timer: IDelayedCall | None = None
@@ -110,9 +114,10 @@ class SMTPClient(PatientLineReceiver):
         message = OutgoingMessage(envelope, content, deferred)
         try:
             self._outbox.add(message)
-        except SMTPClientError as error:
+        except Exception as error:  # noqa: BLE001 - a text that cannot be looked at is no reason to raise where a Deferred is expected
             self._outbox.withdraw(message)
-            error.host = self.host
+            if isinstance(error, SMTPClientError):
+                error.host = self.host
             deferred.errback(error)
             return deferred
         self._act(self._session.advance())
@@ -169,7 +174,11 @@ class SMTPClient(PatientLineReceiver):
             self._violated(str(error))
             return
         if reply is not None:
+            self._deadline = 0.0
             self._act(self._session.reply(reply))
+            if self._feed is not None and not self._session.pipelining:
+                # The next chunk has waited for this.
+                self._feed.run()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """A reply that does not end."""
@@ -181,16 +190,15 @@ class SMTPClient(PatientLineReceiver):
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full. Replies are read all the same, or both sides might wait for each other (RFC 2920 3.1)."""
+        self._choked = True
         if self._feed is not None:
             self._feed.pause()
 
     def resumeProducing(self) -> None:
         """The server has taken what it was sent."""
+        self._choked = False
         if self._feed is not None:
-            # RFC 5321 4.5.3.2.5: the wait is for each block.
-            self._expect()
             self._feed.resume()
-            self.flush()
 
     def flush(self) -> None:
         """Writes all gathered output at once."""
@@ -205,6 +213,7 @@ class SMTPClient(PatientLineReceiver):
         why = failureText(reason.value)
         self._end(local(451, "4.7.5" if why else "4.4.2", why or "the server has closed the connection"))
         self._gone = True
+        self._dropTimer()
         whenEnded, self._whenEnded = self._whenEnded, []
         for deferred in whenEnded:
             deferred.callback(None)
@@ -212,29 +221,44 @@ class SMTPClient(PatientLineReceiver):
     # What the session wants done.
 
     def _act(self, events: Sequence[Event]) -> None:
-        """Does what is to be done, then writes what is to be said."""
-        for event in events:
-            if isinstance(event, SendText):
-                self._sendText(event.transaction)
-            elif isinstance(event, Finished):
-                if self._outbox.finished(event.transaction):
-                    self._act(self._session.advance())
-            elif isinstance(event, StopText):
-                self._stopText()
-            elif isinstance(event, Ready):
-                self.opened.callback(self)
-            elif isinstance(event, BeginTLS):
-                self.interrupt(self._encrypt)
-            elif isinstance(event, Failed):
-                self._fail(event.error)
-            else:
-                assert isinstance(event, Ended), "there is nothing else"
-                self._end(local(451, "4.4.2", "the session is over"))
-                self.close()
+        """Does what is to be done, then writes what is to be said. What follows from it meanwhile is done behind it, not in the middle."""
+        self._events.extend(events)
+        if self._acting:
+            return
+        self._acting = True
+        try:
+            while self._events:
+                self._do(self._events.popleft())
+        finally:
+            self._acting = False
         if not self._over:
-            self._expect()
-            if not self._parsing:
+            if not self._deadline:
+                self._expect()
+            # What is said in an AUTH exchange leaves while it is known to be that, see `_traceCommands`.
+            if not self._parsing or self._session.exchange is not None:
                 self.flush()
+
+    def _do(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            if self._outbox.finished(event.transaction):
+                self._act(self._session.advance())
+        elif self._over:
+            # Who was told of what came before this has ended it all.
+            return
+        elif isinstance(event, SendText):
+            self._sendText(event.transaction)
+        elif isinstance(event, StopText):
+            self._stopText()
+        elif isinstance(event, Ready):
+            self.opened.callback(self)
+        elif isinstance(event, BeginTLS):
+            self.interrupt(self._encrypt)
+        elif isinstance(event, Failed):
+            self._fail(event.error)
+        else:
+            assert isinstance(event, Ended), "there is nothing else"
+            self._end(local(451, "4.4.2", "the session is over"))
+            self._leave()
 
     def _encrypt(self) -> None:
         """Begins the handshake. What the server has said behind its reply to STARTTLS did not come through TLS: nobody knows from whom."""
@@ -251,7 +275,9 @@ class SMTPClient(PatientLineReceiver):
 
     def _sendText(self, transaction: Transaction) -> None:
         message = self._outbox.messageOf(transaction)
-        self._feed = feed = TextFeed(transaction, message.text, self._session, self._writeText, self._textEnded, self.soon)
+        self._feed = feed = TextFeed(transaction, message.text, self._session, self._writeText, self._textEnded, self._textHalted, self.soon)
+        if self._choked:
+            feed.pause()
         feed.run()
 
     def _writeText(self, octets: bytes) -> None:
@@ -264,8 +290,14 @@ class SMTPClient(PatientLineReceiver):
             self._gathered = 0
             super().flush()
 
+    def _textHalted(self) -> None:
+        """RFC 5321 4.5.3.2.5: the wait is for each block. What there is of it goes out, however long the next may take."""
+        self._expect()
+        self.flush()
+
     def _textEnded(self, failure: Failure | None) -> None:
         feed, self._feed = self._feed, None
+        self._deadline = 0.0
         if failure is None:
             self._act(self._session.textSent())
             return
@@ -304,7 +336,7 @@ class SMTPClient(PatientLineReceiver):
         if isinstance(error, ProtocolViolation):
             self._cut()
         else:
-            self.close()
+            self._leave()
 
     def _end(self, reply: PeerReply, error: SMTPClientError | None = None) -> None:
         """Tells everybody who waits how it ended, once."""
@@ -313,9 +345,7 @@ class SMTPClient(PatientLineReceiver):
         stage = Stage.TLS if self._shaking else self._session.stage
         ready = self._session.ready
         self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._dropTimer()
         self._stopText()
         strange = self._session.lost(reply)
         for event in self._session.advance():
@@ -327,7 +357,13 @@ class SMTPClient(PatientLineReceiver):
         if not ready and not self.opened.called:
             self.opened.errback(error)
 
+    def _leave(self) -> None:
+        """Closes the connection when the server has taken what it was sent, and its part in ending TLS; but does not wait for that for ever."""
+        self._timer = self._reactor.callLater(self._limits.quitTimeout, self._cut)
+        self.close()
+
     def _cut(self) -> None:
+        self._dropTimer()
         self.transport.abortConnection()  # type: ignore[attr-defined]
 
     # Time.
@@ -343,6 +379,11 @@ class SMTPClient(PatientLineReceiver):
                 timer.cancel()
             self._timer = self._reactor.callLater(wait, self._look)
 
+    def _dropTimer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
     def _look(self) -> None:
         self._timer = None
         left = self._deadline - self._reactor.seconds()
@@ -352,7 +393,12 @@ class SMTPClient(PatientLineReceiver):
             self._timer = self._reactor.callLater(left, self._look)
             return
         awaited = self._session.awaited
-        what = "the handshake" if self._shaking else f"the reply to {awaited[0].command.name}" if awaited else "the server to take the text"
+        if self._shaking:
+            what = "the handshake"
+        elif awaited:
+            what = f"the reply to {awaited[0].command.name}"
+        else:
+            what = "the text" if self._feed is not None and self._feed.waiting is not None else "the server to take the text"
         self._end(local(451, "4.4.2", f"timed out waiting for {what}"))
         self._cut()
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..model.envelope import Envelope
-from ..model.errors import ConnectionFailed
+from ..model.errors import ConnectionFailed, Unsendable
 from ..model.results import Delivery, PeerReply, RecipientOutcome, Stage
 from .outgoing import Text
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from ..dialogue.clientsteps import Transaction
 
 # RFC 5321 4.5.3.1.10: too many recipients; the rest in another transaction.
-_TOO_MANY = (452, 552)
-_TOO_MANY_ENHANCED = ("4.5.3", "5.5.3")
 _NO_ROOM = PeerReply(452, "4.5.3", ("too many recipients for one transaction",), local=True)
+_NOBODY = PeerReply(554, "5.5.1", ("the message has no recipients",), local=True)
 
 
 class OutgoingMessage:
@@ -33,19 +32,23 @@ class OutgoingMessage:
     Attributes:
         envelope: its envelope, as it is sent.
         text: its text, likewise.
+        size: octets of that, or None.
         deferred: fires when all is known.
         outcomes: what is known of each recipient.
         open: the transactions that are not finished, with the indices of their recipients.
+        accepted: how many recipients had been accepted when it was last put into more transactions.
     """
 
-    __slots__ = ("deferred", "envelope", "open", "outcomes", "text")
+    __slots__ = ("accepted", "deferred", "envelope", "open", "outcomes", "size", "text")
 
     def __init__(self, envelope: Envelope, text: Text, deferred: Deferred[Delivery]) -> None:
         self.envelope = envelope
         self.text = text
+        self.size: int | None = None
         self.deferred = deferred
         self.outcomes: list[RecipientOutcome | None] = [None] * len(envelope.recipients)
         self.open: dict[Transaction, list[int]] = {}
+        self.accepted = 0
 
 
 class Outbox:
@@ -56,17 +59,18 @@ class Outbox:
         host: the server's name.
     """
 
-    __slots__ = ("_host", "_messages", "_session")
+    __slots__ = ("_host", "_messages", "_pending", "_session")
 
     def __init__(self, session: ClientSession, host: str) -> None:
         self._session = session
         self._host = host
         self._messages: dict[Transaction, OutgoingMessage] = {}
+        self._pending: set[OutgoingMessage] = set()
 
     @property
     def pending(self) -> int:
         """How many messages are not finished."""
-        return len({id(message) for message in self._messages.values()})
+        return len(self._pending)
 
     def messageOf(self, transaction: Transaction) -> OutgoingMessage:
         """Whose transaction that is."""
@@ -79,9 +83,13 @@ class Outbox:
             Unsendable: this server cannot take it.
         """
         envelope = message.envelope
+        if not envelope.recipients:
+            raise Unsendable(_NOBODY, Stage.RCPT)
         if envelope.body == "8BITMIME" and not self._session.peer.offers("8BITMIME"):
             message.text = message.text.sevenBit()
             message.envelope = replace(envelope, body="7BIT")
+        message.size = message.text.size
+        self._pending.add(message)
         groups = self._session.groups(envelope.recipients)
         self._submit(message, groups if message.text.repeatable else groups[:1])
 
@@ -104,13 +112,17 @@ class Outbox:
         for transaction in [transaction for transaction in message.open if self._session.withdraw(transaction)]:
             del message.open[transaction]
             del self._messages[transaction]
-        return not message.open
+        if message.open:
+            return False
+        self._pending.discard(message)
+        return True
 
     def forget(self, message: OutgoingMessage) -> None:
         """Whatever becomes of this message, nobody waits for it any more."""
         for transaction in message.open:
             del self._messages[transaction]
         message.open.clear()
+        self._pending.discard(message)
 
     def giveUp(self, strange: Sequence[Transaction], reply: PeerReply) -> None:
         """The connection is gone, and nobody has heard of these transactions.
@@ -122,6 +134,7 @@ class Outbox:
             if any(message.outcomes):
                 self._tell(message, RecipientOutcome(message.envelope.recipients[0], Stage.MAIL, reply))
             else:
+                self._pending.discard(message)
                 message.deferred.errback(ConnectionFailed(reply, Stage.MAIL, self._host))
 
     def _tell(self, message: OutgoingMessage, otherwise: RecipientOutcome) -> None:
@@ -130,14 +143,17 @@ class Outbox:
             outcome or replace(otherwise, recipient=recipient)
             for outcome, recipient in zip(message.outcomes, message.envelope.recipients, strict=True)
         )
+        self._pending.discard(message)
         message.deferred.callback(Delivery(outcomes, self._host, frozenset(self._session.peer.extensions)))
 
     def _submitRest(self, message: OutgoingMessage) -> bool:
         """Puts recipients for whom one transaction had no room into another. Returns True if there are such."""
         rest = [index for index, outcome in enumerate(message.outcomes) if outcome is None or _noRoom(outcome)]
-        # Only as long as that leads on.
-        if not (rest and self._session.usable and message.text.repeatable and any(outcome and outcome.accepted for outcome in message.outcomes)):
+        accepted = sum(1 for outcome in message.outcomes if outcome is not None and outcome.accepted)
+        # Only as long as that leads on: it may be today, and not one transaction, that has no room for more.
+        if not (rest and self._session.usable and message.text.repeatable and accepted > message.accepted):
             return False
+        message.accepted = accepted
         recipients = message.envelope.recipients
         groups = self._session.groups([recipients[index] for index in rest])
         self._submit(message, [[rest[each] for each in group] for group in groups])
@@ -146,14 +162,13 @@ class Outbox:
     def _submit(self, message: OutgoingMessage, groups: Sequence[Sequence[int]]) -> None:
         """As many groups as the session takes (RFC 9422 4.1); those of the others have no outcome, then."""
         recipients = message.envelope.recipients
-        size = message.text.size
         for group in groups:
             if not self._session.usable:
                 break
-            transaction = self._session.submit(message.envelope, [recipients[index] for index in group], size)
+            transaction = self._session.submit(message.envelope, [recipients[index] for index in group], message.size)
             message.open[transaction] = list(group)
             self._messages[transaction] = message
 
 
 def _noRoom(outcome: RecipientOutcome) -> bool:
-    return outcome.stage is Stage.RCPT and outcome.code in _TOO_MANY and outcome.reply.enhanced in _TOO_MANY_ENHANCED
+    return outcome.stage is Stage.RCPT and outcome.code == _NO_ROOM.code and outcome.reply.enhanced == _NO_ROOM.enhanced

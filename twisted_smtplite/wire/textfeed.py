@@ -8,7 +8,8 @@ Knows dots, chunks, and when to stop for a while. Must not know replies or where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from ..dialogue.clientsession import ClientSession
     from ..dialogue.clientsteps import Transaction
 
-# Octets that are written in one go, so that a text that comes from memory leaves others their turn.
+# Octets that are written in one go, so that a text that comes from memory leaves others their turn; a piece counts for a few more than it has.
 _BURST = 262_144
+_PIECE = 64
 
 
 class TextFeed:
@@ -36,11 +38,14 @@ class TextFeed:
         session: announces chunks.
         write: takes octets to send.
         finished: called at the end: with None when the text was sent whole, else with why that cannot be.
+        halted: called when something else has to happen before more is written.
         later: has something done in the next turn of the reactor.
     """
 
     __slots__ = (
+        "_burst",
         "_finished",
+        "_halted",
         "_held",
         "_later",
         "_left",
@@ -49,9 +54,10 @@ class TextFeed:
         "_running",
         "_session",
         "_stuffer",
-        "_waiting",
+        "_whole",
         "_write",
         "transaction",
+        "waiting",
     )
 
     def __init__(
@@ -61,22 +67,28 @@ class TextFeed:
         session: ClientSession,
         write: Callable[[bytes], None],
         finished: Callable[[Failure | None], None],
+        halted: Callable[[], None],
         later: Callable[[Callable[[], None]], None],
     ) -> None:
         self.transaction = transaction
         self._session = session
         self._write = write
         self._finished = finished
+        self._halted = halted
         self._later = later
         self._stuffer = None if transaction.chunked else Stuffer()
-        # What is still to come of a chunk whose size was announced.
-        self._left = transaction.size if transaction.chunked else None
-        # The piece that may be the last: the last chunk says that it is.
+        # True where the text is one chunk, whose size was announced.
+        self._whole = bool(transaction.chunked and transaction.size)
+        # What is still to come, where that is known.
+        self._left = transaction.size
+        # The piece that may be the last. Where the size was announced the server takes the message when it has that one, so it waits until the text
+        # says that it is over; else the last chunk says that it is the last.
         self._held = b""
         self._paused = False
         self._running = False
-        self._waiting: Deferred[bytes] | None = None
-        self._pieces: Iterator[bytes | Deferred[bytes]] | None = text.pieces()
+        self._burst = 0
+        self.waiting: Deferred[bytes] | None = None
+        self._pieces: Generator[bytes | Deferred[bytes], None, None] | None = _pieces(text)
 
     def pause(self) -> None:
         """The peer does not take what it was sent."""
@@ -88,86 +100,110 @@ class TextFeed:
         self.run()
 
     def stop(self) -> None:
-        """Nothing more of it is wanted."""
+        """Nothing more of it is wanted. Whatever the text makes of that: nobody waits for it any more."""
         pieces, self._pieces = self._pieces, None
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.addErrback(lambda failure: None)
-            waiting.cancel()
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
+        waiting, self.waiting = self.waiting, None
+        with suppress(Exception):
+            if waiting is not None:
+                waiting.addErrback(lambda failure: None)
+                waiting.cancel()
+        with suppress(Exception):
+            if pieces is not None:
+                pieces.close()
 
     def run(self) -> None:
         """Sends what can be sent now."""
         if self._running:
             return
         self._running = True
-        burst = 0
+        self._burst = 0
         try:
-            while self._pieces is not None and not self._paused and self._waiting is None:
-                if burst >= _BURST:
-                    self._later(self.run)
-                    break
-                piece = next(self._pieces, None)
-                if piece is None:
-                    self._end()
-                elif isinstance(piece, Deferred):
-                    self._await(piece)
-                else:
-                    burst += len(piece)
-                    self._take(piece)
+            whole = self._send()
         except Exception:  # noqa: BLE001 - whatever goes wrong with the text, its message must not be taken
-            self.stop()
-            self._finished(Failure())
+            self._broke(Failure())
+            return
         finally:
             self._running = False
+        if whole:
+            self._finished(None)
+        elif self._pieces is not None:
+            self._halted()
+
+    def _send(self) -> bool:
+        """Takes pieces as long as something may be written. Returns True when the text was sent whole."""
+        while self._pieces is not None and not self._paused and self.waiting is None and not self._session.listening:
+            if self._burst >= _BURST:
+                self._later(self.run)
+                break
+            try:
+                piece = next(self._pieces)
+            except StopIteration:
+                return self._end()
+            if isinstance(piece, Deferred):
+                self._await(piece)
+            elif self._pieces is not None:
+                self._take(piece)
+        return False
 
     def _await(self, piece: Deferred[bytes]) -> None:
-        self._waiting = piece
-        piece.addCallbacks(self._came, self._failed)
+        self.waiting = piece
+        piece.addCallbacks(self._came, self._broke)
+        if self._pieces is None:
+            # Whoever gave it has also ended it all.
+            self.stop()
 
     def _came(self, piece: bytes) -> None:
-        self._waiting = None
+        self.waiting = None
         if self._pieces is None:
             return
         try:
             self._take(piece)
-        except Unsendable:
-            self._failed(Failure())
+        except Exception:  # noqa: BLE001 - as in `run`
+            self._broke(Failure())
         else:
             self.run()
 
-    def _failed(self, failure: Failure) -> None:
-        self._waiting = None
+    def _broke(self, failure: Failure) -> None:
+        self.waiting = None
         if self._pieces is not None:
             self.stop()
             self._finished(failure)
 
     def _take(self, piece: bytes) -> None:
-        if self._stuffer is not None:
-            self._write(self._stuffer.take(piece))
-        elif self._left is not None:
+        self._burst += len(piece) + _PIECE
+        if self._left is not None:
             self._left -= len(piece)
             if self._left < 0:
                 raise _changed(self._session.host)
-            self._write(piece)
-        else:
+        if not piece:
+            return
+        if self._stuffer is not None:
+            self._write(self._stuffer.take(piece))
+        elif not self._whole:
             if self._held:
                 self._session.chunk(len(self._held), last=False)
                 self._write(self._held)
             self._held = piece
-
-    def _end(self) -> None:
-        self._pieces = None
-        if self._stuffer is not None:
-            self._write(self._stuffer.end())
-        elif self._left is None:
-            self._session.chunk(len(self._held), last=True)
-            self._write(self._held)
         elif self._left:
+            self._write(piece)
+        else:
+            self._held = piece
+
+    def _end(self) -> bool:
+        if self._left:
             raise _changed(self._session.host)
-        self._finished(None)
+        if self._stuffer is not None:
+            self._held = self._stuffer.end()
+        elif not self._whole:
+            self._session.chunk(len(self._held), last=True)
+        self._write(self._held)
+        self._pieces = None
+        return True
+
+
+def _pieces(text: Text) -> Generator[bytes | Deferred[bytes], None, None]:
+    """Its pieces. That it cannot be read again shows when the first is asked for."""
+    yield from text.pieces()
 
 
 def _changed(host: str) -> Unsendable:
