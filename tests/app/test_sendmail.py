@@ -17,8 +17,9 @@ from mailsink import Done, Sink, sinking, smtplite
 
 from twisted_smtplite.app.cli import main
 from twisted_smtplite.app.newmessage import completed
-from twisted_smtplite.app.sendmail import loginName, mailDomain
+from twisted_smtplite.app.sendmail import fromField, loginName, mailDomain
 from twisted_smtplite.app.sendmailoptions import Mode, SendmailOptions, parseSendmail
+from twisted_smtplite.model.address import Address
 
 HEAD = (
     b"From: Ann <ann@client.test>\nTo: ben@mx.test\nCc: root\nBcc: dan@mx.test\nDate: Tue, 24 Nov 2026 12:00:00 +0000\nMessage-ID: <1@client.test>\n"
@@ -173,6 +174,19 @@ def test_wrong_values_end_it_before_anything_is_read(arguments: tuple[str, ...],
         main(["sendmail", *arguments])
     assert raised.value.code == 64
     assert capsys.readouterr().err.startswith(f"sendmail: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("name", "local", "expected"),
+    [
+        ("", "ann", "ann@client.test"),
+        ("Ann\r\nBcc: all@client.test", "ann", '"Ann Bcc: all@client.test" <ann@client.test>'),
+        ("\udcff", "ann", "=?utf-8?b?77+9?= <ann@client.test>"),
+        ("Ann", "\xe4nn", "<\xe4nn@client.test>"),
+    ],
+)
+def test_a_name_stays_a_name(name: str, local: str, expected: str) -> None:
+    assert fromField(name, Address(local, "client.test")) == expected
 
 
 FIELDS = {"Message-ID": lambda: "<1>", "Date": lambda: "now", "From": lambda: "me"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ def send(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: always but when all is well, with an `ExitStatus`; or with 128 and the number of the signal that broke it off.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Names of files can be any octets, and addresses any letters.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = SendOptions(os.environ)
     try:
         options.parseOptions(arguments)

@@ -123,7 +123,7 @@ def _send(options: SendmailOptions, server: _Server, stdin: BinaryIO) -> int:
         {
             "Message-ID": lambda: make_msgid(domain=domain),
             "Date": lambda: formatdate(localtime=True),
-            "From": lambda: formataddr((fullName() if options.fullName is None else options.fullName, str(origin))),
+            "From": lambda: fromField(fullName() if options.fullName is None else options.fullName, origin),
         },
     )
     choices = EnvelopeChoices(
@@ -190,6 +190,16 @@ def _sender(options: SendmailOptions, domain: str) -> Address:
         return parseAddress(options.sender, domain)
     except ValueError as error:
         raise ValueError(f"-f {options.sender}: {error}") from None
+
+
+def fromField(name: str, address: Address) -> str:
+    """The value of a From field. What the caller gives as a name can be anything, but stays a name."""
+    name = " ".join(name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").split())
+    try:
+        return formataddr((name, str(address)))
+    except UnicodeError:
+        # RFC 6532 3.2: such an address has no form in ASCII.
+        return f"<{address}>"
 
 
 def loginName() -> str:

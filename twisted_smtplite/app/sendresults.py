@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from ..model.envelope import Envelope
 from ..model.errors import SMTPClientError
@@ -74,7 +74,7 @@ class Results:
 
     def givenUp(self) -> None:
         """There are more messages, which nobody has tried to send."""
-        sys.stderr.write("smtplite: the other messages were not tried\n")
+        self._complain("smtplite: the other messages were not tried")
 
     def summary(self) -> None:
         """Tells how much there was of everything."""
@@ -90,13 +90,22 @@ class Results:
             if messages == 1:
                 parts = ["sent" if self.sent else "sent to some of the recipients" if self.partly else "not sent"]
             parts += [_count(self.refused, "recipient") + " refused"] if self.refused else []
-            print(f"{', '.join(parts)}; {seconds:.2f} s" + (f", {rate:,.0f} messages/s" if messages > 1 else ""))
+            _tell(sys.stdout, f"{', '.join(parts)}; {seconds:.2f} s" + (f", {rate:,.0f} messages/s" if messages > 1 else ""))
 
     def _object(self, **values: Any) -> None:
-        print(json.dumps(values))
+        _tell(sys.stdout, json.dumps(values))
 
     def _complain(self, sentence: str) -> None:
-        sys.stderr.write(f"{sentence}\n")
+        _tell(sys.stderr, sentence)
+
+
+def _tell(stream: TextIO, line: str) -> None:
+    """Writes a line. That nobody reads it, or the disk is full, is no reason to leave the rest unsent: the status still says what became of it."""
+    try:
+        stream.write(f"{line}\n")
+        stream.flush()
+    except OSError:
+        pass
 
 
 def _outcome(outcome: RecipientOutcome) -> dict[str, object]:
