@@ -43,11 +43,11 @@ class Lines:
 
     Args:
         stream: where it is shown.
-        total: octets of all messages; None when nobody knows.
+        total: tells the octets of all messages, None when nobody knows; asked when something is shown.
         clock: the time in seconds.
     """
 
-    def __init__(self, stream: TextIO, total: int | None, clock: Callable[[], float]) -> None:
+    def __init__(self, stream: TextIO, total: Callable[[], int | None], clock: Callable[[], float]) -> None:
         self._stream = stream
         self._total = total
         self._clock = clock
@@ -61,7 +61,8 @@ class Lines:
         self._octets += octets
         if self._clock() >= self._next:
             self._next = self._clock() + _LINE_EVERY
-            part = f", {100 * self._octets // self._total} %" if self._total else ""
+            total = self._total()
+            part = f", {100 * self._octets // total} %" if total else ""
             self._stream.write(f"smtplite: {self._messages} messages{part}\n")
             self._stream.flush()
 
@@ -75,11 +76,11 @@ class Bar:
     Args:
         rich: the module ``rich.progress``.
         stream: the terminal.
-        total: octets of all messages; None when nobody knows.
+        total: tells the octets of all messages, None when nobody knows; asked when something is shown.
         clock: the time in seconds.
     """
 
-    def __init__(self, rich: Callable[[], ModuleType], stream: TextIO, total: int | None, clock: Callable[[], float]) -> None:
+    def __init__(self, rich: Callable[[], ModuleType], stream: TextIO, total: Callable[[], int | None], clock: Callable[[], float]) -> None:
         self._rich = rich
         self._stream = stream
         self._total = total
@@ -117,7 +118,7 @@ class Bar:
         # Drawn from here and by no thread, so that it costs nothing between two messages.
         shown = {"console": Console(file=self._stream), "auto_refresh": False, "transient": True, "redirect_stdout": sys.stdout.isatty()}
         self._bar = rich.Progress(*columns, **shown)
-        self._task = self._bar.add_task("", total=self._total, completed=self._octets, messages=self._messages)
+        self._task = self._bar.add_task("", total=self._total(), completed=self._octets, messages=self._messages)
         self._bar.start()
 
     def close(self) -> None:
@@ -127,7 +128,7 @@ class Bar:
             self._bar.stop()
 
 
-def makeProgress(stream: TextIO, total: int | None, clock: Callable[[], float]) -> Progress:
+def makeProgress(stream: TextIO, total: Callable[[], int | None], clock: Callable[[], float]) -> Progress:
     """A bar if `stream` is a terminal and rich is installed (the extra ``progress``), else lines."""
     from importlib import import_module
     from importlib.util import find_spec

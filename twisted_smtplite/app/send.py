@@ -91,7 +91,7 @@ def _send(options: SendOptions, sources: Sources, choices: EnvelopeChoices) -> i
     from .senders import OneServer, Transcript, makePool, throughMX
 
     results = Results(monotonic, asJSON=bool(options["json"]), quiet=bool(options["quiet"]))
-    progress = Silence() if options["quiet"] else makeProgress(sys.stderr, sources.octets(), monotonic)
+    progress = Silence() if options["quiet"] else makeProgress(sys.stderr, sources.octets, monotonic)
 
     async def main(reactor: Any) -> None:
         try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from os import fstat
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO, NamedTuple
 
 _LARGE = 1_048_576
@@ -70,10 +72,13 @@ class Sources:
         found = 0
         for name, paths in self._parts:
             for path in paths:
-                if path.is_file():
-                    found += path.stat().st_size
-                elif path.exists():
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue
+                if not S_ISREG(status.st_mode):
                     return None
+                found += status.st_size
             if name == _STDIN:
                 return None
         return found
@@ -104,13 +109,13 @@ def _files(path: Path) -> Sequence[Path]:
 def _inFile(path: Path) -> Iterator[Found | Gone]:
     try:
         with path.open("rb") as file:
-            size = path.stat().st_size
-            if not path.is_file():
+            status = fstat(file.fileno())
+            if not S_ISREG(status.st_mode):
                 yield from _inStream(str(path), file)
             elif file.peek(5).startswith(b"From "):
                 yield from _inMbox(str(path), file)
             else:
-                yield Found(str(path), path if size > _LARGE else file.read(), size)
+                yield Found(str(path), path if status.st_size > _LARGE else file.read(), status.st_size)
     except OSError as error:
         # In a Maildir that somebody reads, messages are moved and deleted at any time.
         yield Gone(str(path), error.strerror or str(error))
