@@ -206,3 +206,9 @@ def test_lmtp_through_a_unix_socket_has_an_answer_for_each(message: Path, tmp_pa
         done = smtplite("send", "--lmtp", "--server", f"unix:{folder}/socket", "--to", "ben@mx.test,nobody@mx.test,cara@mx.test", message)
         assert (done.status, done.err) == (69, f"{message}: <nobody@mx.test>: 550 5.7.1 This recipient is not accepted\n")
         assert [kept.recipients for kept in local.messages()] == [["ben@mx.test", "cara@mx.test"]]
+
+
+def test_mx_asks_where_the_mail_of_a_domain_goes(message: Path) -> None:
+    # An address literal needs no name server, and this one is never another host.
+    done = smtplite("send", "--mx", "--to", "ben@[127.0.0.1]", message)
+    assert (done.status, done.err) == (69, f"{message}: <ben@[127.0.0.1]>: 554 5.4.6 Mail for [127.0.0.1] would come back to this host\n")
