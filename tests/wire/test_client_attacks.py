@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from twisted_smtplite.dialogue.clientauth import Channel, ClientExchange, Mistrust
 from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.clientprofile import ClientLimits, ClientProfile, Credentials, TLSUse
 from twisted_smtplite.model.envelope import Envelope, Recipient
@@ -230,6 +231,13 @@ def test_a_list_of_limits_without_end_is_read_in_no_time() -> None:
     talk.leave()
 
 
+def test_a_list_of_limits_that_is_malformed_says_nothing() -> None:
+    talk = _Talk(b"250-mx.test\r\n250-SIZE 1e30\r\n250 LIMITS MAILMAX=1 RCPT@MAX=1\r\n")
+    talk.send(_Text(b"x\r\n"))
+    assert talk.client.usable
+    assert talk.heard() == b"MAIL FROM:<a@client.test> SIZE=3\r\n"
+
+
 # Servers with little room.
 
 
@@ -439,12 +447,15 @@ def test_whoever_hears_of_his_message_may_do_anything_with_the_client(how: str, 
 
 
 def test_what_is_known_of_one_message_may_end_the_session_before_the_text_of_the_next() -> None:
-    talk = _Talk(_CHUNKING, limits=ClientLimits(eagerText=2))
+    talk = _Talk(_CHUNKING, limits=ClientLimits(pipelinedMessages=1))
     first = talk.send(_Text(b"1\r\n"))
     talk.deferred.addCallback(lambda _: talk.client.abort())
     second = talk.send(_Text(b"2\r\n"))
-    talk.say(b"250 OK\r\n550 No\r\n250 OK\r\n250 OK\r\n250 OK\r\n250 OK\r\n")
-    assert first and second
+    talk.heard()
+    talk.say(b"250 OK\r\n250 OK\r\n250 OK\r\n")
+    assert first[0].complete
+    assert isinstance(second[0].value, ConnectionFailed)
+    assert b"2\r\n" not in talk.heard()
     talk.leave()
 
 
@@ -452,10 +463,9 @@ def test_what_is_known_of_one_message_may_end_the_session_before_the_text_of_the
 
 
 def test_a_token_that_cannot_be_had_fails_the_login() -> None:
-    credentials = Credentials(user="ann", token=_raising(OSError("no answer")), mechanisms=("XOAUTH2",))
-    talk = _Talk(credentials=credentials)
-    assert isinstance(talk.opened[0].value, AuthenticationFailed)
-    talk.leave()
+    exchange = ClientExchange("XOAUTH2", Credentials(user="ann", token=_raising(OSError("no answer"))), Channel(secure=True))
+    with pytest.raises(Mistrust, match="no answer"):
+        exchange.begin()
 
 
 def test_a_server_that_never_stops_asking_is_left() -> None:
