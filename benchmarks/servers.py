@@ -142,6 +142,7 @@ SERVERS = {
             _module("twisted.mail", "pip install Twisted"),
             _secureScript(sys.executable, str(_PEERS / "twisted_sink.py")),
         ),
+        Server("twisted-floor", _discardOnly([sys.executable, str(_PEERS / "twisted_floor.py")])),
         Server(
             "smtp-sink",
             _discardOnly([_smtpSink(), *(["-u", "nobody"] if os.geteuid() == 0 else []), "-m", "19000", "127.0.0.1:0", "1024"]),
