@@ -16,8 +16,9 @@ from twisted_smtplite.dialogue.clientauth import Channel, ClientExchange, Mistru
 from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.clientprofile import ClientLimits, ClientProfile, Credentials, TLSUse
 from twisted_smtplite.model.envelope import Envelope, Recipient
-from twisted_smtplite.model.errors import AuthenticationFailed, ConnectionFailed, ProtocolViolation, Unsendable
+from twisted_smtplite.model.errors import AuthenticationFailed, ConnectionFailed, ProtocolViolation, TLSFailed, Unsendable
 from twisted_smtplite.model.results import Delivery, Stage
+from twisted_smtplite.wire import clientprotocol
 from twisted_smtplite.wire.clientprotocol import SMTPClient
 
 _BARE = b"250 mx.test\r\n"
@@ -457,6 +458,21 @@ def test_what_is_known_of_one_message_may_end_the_session_before_the_text_of_the
     assert isinstance(second[0].value, ConnectionFailed)
     assert b"2\r\n" not in talk.heard()
     talk.leave()
+
+
+# Servers with a name that is not theirs.
+
+
+def test_nothing_is_said_behind_a_handshake_that_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clientprotocol, "startTLS", lambda protocol, creator, reactor, client: None)
+    talk = _Talk(b"250-mx.test\r\n250 STARTTLS\r\n", tls=TLSUse.REQUIRED)
+    talk.say(b"220 Go\r\n")
+    talk.heard()
+    talk.transport.disconnecting = True
+    talk.client.handshakeCompleted()
+    assert talk.heard() == b""
+    talk.leave()
+    assert isinstance(talk.opened[0].value, TLSFailed)
 
 
 # Credentials that are not to be had.

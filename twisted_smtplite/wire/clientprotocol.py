@@ -155,6 +155,9 @@ class SMTPClient(PatientLineReceiver):
 
     def handshakeCompleted(self) -> None:
         """TLS is there: by STARTTLS, or from the beginning."""
+        if self._over or self.transport.disconnecting:  # type: ignore[attr-defined]
+            # Twisted 24 and 25 look at the certificate's name last: they end the connection, and call this all the same.
+            return
         self._shaking = False
         self._expect()
         facts = binding(self.transport)  # type: ignore[arg-type]
