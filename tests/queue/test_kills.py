@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -106,3 +109,29 @@ def test_what_was_answered_250_reaches_the_next_server_although_the_relay_is_kil
     doubles = sum(found.values()) - len(found)
     # Four connections of eight messages each.
     assert doubles <= 30 * 32
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_of_several_workers_one_sends_and_another_takes_over_when_it_is_killed(tmp_path: Path) -> None:
+    following, relay = tmp_path / "following", tmp_path / "relay"
+    following.mkdir()
+    relay.mkdir()
+    with running(following, "--delivery", f"maildir:{following}/mail") as server:
+        delivery = f"relay:localhost:{server.port}?queue={relay}/queue&networks=127.0.0.0/8"
+        with running(relay, "--workers", "2", "--delivery", delivery) as workers:
+            log = relay / "server.log"
+            for number in range(4):
+                stream = Stream(workers, f"w{number}", number, most=10)
+                stream.start()
+                stream.join()
+                while not stream.promised <= set(arrived(following)):
+                    time.sleep(0.05)
+                senders = re.findall(r"worker=(\d+) sent ", log.read_text())
+                (process,) = re.findall(rf"Worker {senders[-1]} \(process (\d+)\) is ready", log.read_text())[-1:]
+                os.kill(int(process), signal.SIGKILL)
+                while f"(process {process}) ended" not in log.read_text():
+                    time.sleep(0.05)
+            workers.process.send_signal(signal.SIGTERM)
+            workers.process.wait(60)
+    assert log.read_text().count("was killed: what it was sending is sent again") >= 3
