@@ -88,7 +88,10 @@ cram:
 
 
 class Exim(MailServer):
-    """A private instance. Who has no room is ``full``, which is told where PRDR asks. Its bare port has neither TLS nor PIPELINING, CHUNKING, DSN and SMTPUTF8."""
+    """A private instance. ``full`` has no room, which is told where PRDR asks for it.
+
+    Its bare port has neither TLS nor PIPELINING, CHUNKING, DSN and SMTPUTF8.
+    """
 
     name = "exim"
     mechanisms = ("PLAIN", "LOGIN", "CRAM-MD5")

@@ -11,22 +11,29 @@ from typing import Any
 import pytest
 import pytest_twisted
 from listener import AUTHORITY, MESSAGE, PASSWORD, USER, Listener, assertExact, reactor
+from OpenSSL import SSL
 from ownserver import Boxes
 from sending import envelope, marked, outcomes, reach, trusting
 from twisted.internet.defer import gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
+from twisted.internet.ssl import CertificateOptions, VerificationError
 from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from twisted_smtplite.client import Content, Destination, SMTPPool
 from twisted_smtplite.delivery.memory import MemoryDelivery
 from twisted_smtplite.model.address import Address
-from twisted_smtplite.model.clientprofile import Credentials, TLSUse
+from twisted_smtplite.model.clientprofile import ClientProfile, Credentials, TLSUse
 from twisted_smtplite.model.envelope import DeliverBy, Recipient, ValidSince
-from twisted_smtplite.model.errors import ConnectionFailed
+from twisted_smtplite.model.errors import ConnectionFailed, TLSFailed
 from twisted_smtplite.model.limits import Limits
 from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.model.reply import Reply
 from twisted_smtplite.model.results import Stage
+from twisted_smtplite.wire.client import connect
 
 Serve = Callable[..., Listener]
 PROMISES = ("DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE", "RRVS")
@@ -59,6 +66,40 @@ async def test_all_that_an_envelope_can_ask_for_is_understood(serve: Serve) -> N
     assert [replace(each, parameters=()) for each in got.recipients] == wanted.recipients
     assert got.size == len(MESSAGE)
     assertExact(message.content)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Late:
+    """Looks at names when the handshake is over, as older Twisted does, and likes none."""
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        def look(connection: SSL.Connection, where: int, value: int) -> None:
+            if where & SSL.SSL_CB_HANDSHAKE_DONE:
+                tlsProtocol.failVerification(Failure(VerificationError([])))
+
+        context = CertificateOptions(verify=False).getContext()
+        context.set_info_callback(look)
+        return SSL.Connection(context, None)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+@pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "implicit"])
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_for_another_name_is_said_to_be_one(implicit: bool, late: bool, serve: Serve) -> None:
+    listener = serve(implicit=implicit)
+    said: list[bytes] = []
+    profile = ClientProfile(hostname="client.test", tls=TLSUse.IMPLICIT if implicit else TLSUse.REQUIRED)
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", listener.port)
+    trust = (lambda host: _Late()) if late else trusting(AUTHORITY)
+
+    def trace(who: str, octets: bytes) -> None:
+        if who == "C":
+            said.append(octets)
+
+    with pytest.raises(TLSFailed) as failed:
+        await connect(reactor, endpoint, profile, host="other.test", trust=trust, trace=trace)
+    assert str(failed.value) == "other.test: 451 4.7.5 TLS failed: the certificate does not name the server"
+    assert said == ([] if implicit else [b"EHLO client.test\r\n", b"STARTTLS\r\n"])
 
 
 @pytest_twisted.ensureDeferred

@@ -310,7 +310,9 @@ class SMTPClient(PatientLineReceiver):
         self._outbox.forget(message)
         self._end(local(451, "4.4.2", "the connection was given up: another message's text broke off"))
         self._cut()
-        message.deferred.errback(failure)
+        if not message.deferred.called:
+            # None of those who have just been told has cancelled it.
+            message.deferred.errback(failure)
 
     def _stopText(self) -> None:
         feed, self._feed = self._feed, None

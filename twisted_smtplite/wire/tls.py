@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import VerificationError
 from twisted.internet.tcp import Client, Server
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -126,6 +127,8 @@ def identity(certificate: x509.Certificate) -> str | None:
 
 def failureText(reason: BaseException | None) -> str | None:
     """How TLS ended a connection, in a few words for the log; None if it was not TLS that did."""
+    if isinstance(reason, VerificationError):
+        return "TLS failed: the certificate does not name the server"
     if not isinstance(reason, SSL.Error):
         return None
     causes = reason.args[0] if reason.args else []
