@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -155,6 +157,13 @@ def test_what_was_never_tried_says_so() -> None:
     new = made(failed(reply=None, status="5.4.7", expired=True, lastAttempt=None, host=""))
     assert set(status(new)[1]) == {"Final-Recipient", "Action", "Status"}
     assert "It could not be sent in the time that you set for it." in readable(new)
+
+
+def test_the_report_in_the_documentation_is_the_one_that_is_sent() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "retries-and-reports.md").read_text()
+    (shown,) = re.findall(r"^```text\n(From: Mail Delivery System.*?)^```", page, re.MULTILINE | re.DOTALL)
+    sent = made().text.replace(TEXT, b"...\r\n").decode()
+    assert shown == sent.replace("\r\n", "\n").removesuffix("\n--=_R1--\n")
 
 
 # ---- What comes back.

@@ -492,6 +492,7 @@ def test_a_lost_reply_is_said_to_make_doubles(log: list[str]) -> None:
     world.store.put("a@mx.test")
     world.sender.script = accepting
     world.wait(HOUR)
+    assert any(line.startswith("deferred ") and 'again="The server\'s reply was lost: it may have the message"' in line for line in log)
     assert any(line.startswith("sent ") and 'again="The server\'s reply to the last attempt was lost"' in line for line in log)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from memoryqueue import BUSY, GONE, NOBODY, OK
+from memoryqueue import BUSY, GONE, LOST, NOBODY, OK
 from queueing import anEnvelope
 
 from twisted_smtplite.model.envelope import DeliverBy
@@ -174,6 +174,13 @@ def test_a_recipient_whose_destination_is_closed_waits_for_it() -> None:
     assert actionOf(notice) is Action.DELAYED
     assert actionOf(JUDGE.suspended(message, progress, GONE, "mx.test", 1e6, 1000 + 4 * DAY)) is Action.FAILED
     assert progress.state is State.EXPIRED
+
+
+def test_a_reply_that_was_lost_is_remembered_while_the_destination_is_closed() -> None:
+    message, progress = one()
+    attempt(message, progress, LOST)
+    JUDGE.suspended(message, progress, GONE, "mx.test", 1360, 1300)
+    assert (progress.reply, progress.stage, progress.nextAttempt) == (LOST, Stage.TEXT, 1360)
 
 
 def test_putting_off_passes_no_time_at_which_something_is_decided() -> None:

@@ -13,10 +13,13 @@ from twisted.python.failure import Failure
 from ..model.errors import AuthenticationFailed, SMTPClientError, Unsendable
 from ..model.results import Delivery, PeerReply, RecipientOutcome, Stage
 from . import events
+from .entries import QueuedMessage
+from .verdict import isLost
 from .work import Attempt, Transaction
 
 _OWN_FAULT = PeerReply(451, "4.3.0", ("Internal error",), local=True)
-_LOST = "The server's reply to the last attempt was lost"
+_LOST = "The server's reply was lost: it may have the message"
+_LOST_BEFORE = "The server's reply to the last attempt was lost"
 _KILLED = "The process before this one did not end as it should"
 
 
@@ -73,21 +76,23 @@ def _forAll(transaction: Transaction, reply: PeerReply, stage: Stage, host: str,
     return Heard(attempts, trouble, host)
 
 
-def byDoubt(transaction: Transaction, sent: Sequence[Attempt], unclean: float) -> dict[str, list[Attempt]]:
-    """Those that were sent, by the reason for which they may have the message twice; empty for none. Asked before they are judged.
+def byDoubt(message: QueuedMessage, attempts: Sequence[Attempt], unclean: float) -> dict[str, list[Attempt]]:
+    """Attempts by the reason for which a recipient may have, or get, the message twice; empty for none. Asked before they are judged.
 
     Args:
-        transaction: what was sent.
-        sent: whom it was sent to.
+        message: what was sent.
+        attempts: what was heard.
         unclean: what was queued before this time may have been sent by a process that could not record it; 0 when there was none.
     """
     doubts: dict[str, list[Attempt]] = {}
-    for attempt in sent:
-        progress = attempt.progress
+    for attempt in attempts:
+        progress, outcome = attempt.progress, attempt.outcome
         reason = ""
-        if progress.stage is Stage.TEXT and progress.reply is not None and progress.reply.local:
-            reason = _LOST
-        elif transaction.work.message.queuedAt < unclean and (progress.lastAttempt or 0.0) < unclean:
+        if not outcome.accepted:
+            reason = _LOST if isLost(outcome.stage, outcome.reply) else ""
+        elif isLost(progress.stage, progress.reply):
+            reason = _LOST_BEFORE
+        elif message.queuedAt < unclean and (progress.lastAttempt or 0.0) < unclean:
             reason = _KILLED
         doubts.setdefault(reason, []).append(attempt)
     return doubts

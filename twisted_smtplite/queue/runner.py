@@ -29,7 +29,7 @@ from .work import Attempt, Transaction, Work
 if TYPE_CHECKING:
     from ..client.content import Content
 
-_SOONEST = 1.0
+_SOONEST = 0.1
 """Seconds until the store is asked again that has said of something that it is due, and did not give it."""
 
 
@@ -343,8 +343,7 @@ class Runner:
         suspended = self._destinations.ended(transaction, now, trouble, host)
         # What was sent is judged at once: each moment in which it is not recorded is one in which it could be sent twice. The rest can wait.
         sent = [attempt for attempt in attempts if attempt.outcome.accepted]
-        for again, those in byDoubt(transaction, sent, self._unclean).items():
-            self._judgeAll(work, those, again)
+        self._judgeAll(work, sent)
         work.failures += [attempt for attempt in attempts if not attempt.outcome.accepted]
         if work.failures and work.open > 1 and work.gathering is None:
             work.gathering = self._clock.callLater(self._limits.gatherTime, self._gathered, work)
@@ -365,9 +364,10 @@ class Runner:
         failures, work.failures = work.failures, []
         self._judgeAll(work, failures)
 
-    def _judgeAll(self, work: Work, attempts: Sequence[Attempt], again: str = "") -> None:
-        for progress, outcome, host, extensions, time in attempts:
-            notice = self._judge.attempted(work.message, progress, outcome, host, extensions, time, self._draw())
-            work.notices += [notice] if notice else []
-        work.changed = True
-        events.attempted(work.message, [attempt.progress for attempt in attempts], self._clock.seconds(), again)
+    def _judgeAll(self, work: Work, attempts: Sequence[Attempt]) -> None:
+        for again, those in byDoubt(work.message, attempts, self._unclean).items():
+            for progress, outcome, host, extensions, time in those:
+                notice = self._judge.attempted(work.message, progress, outcome, host, extensions, time, self._draw())
+                work.notices += [notice] if notice else []
+            events.attempted(work.message, [attempt.progress for attempt in those], self._clock.seconds(), again)
+        work.changed = work.changed or bool(attempts)

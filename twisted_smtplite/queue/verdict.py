@@ -93,7 +93,8 @@ class Judge:
 
         Args and result are as in `attempted`; `trouble` is what was heard from there last.
         """
-        progress.reply, progress.stage, progress.host = trouble, Stage.CONNECT, host
+        if not isLost(progress.stage, progress.reply):
+            progress.reply, progress.stage, progress.host = trouble, Stage.CONNECT, host
         progress.nextAttempt = self._schedule.noLater(message, progress, now, until)
         return self._notYet(message, progress, now)
 
@@ -121,6 +122,11 @@ class Judge:
         asked = now >= deadline(message) and "NEVER" not in (progress.recipient.notify or ())
         status = progress.reply.status if progress.reply is not None and progress.reply.temporary else "4.0.0"
         return _notice(message, progress, Action.DELAYED, "4.4.7" if asked else status, until=schedule.expires(message), asked=asked)
+
+
+def isLost(stage: Stage | None, reply: PeerReply | None) -> bool:
+    """True where the server may have taken the message, and its reply never came: to be remembered until something better is known."""
+    return stage is Stage.TEXT and reply is not None and reply.local and reply.status.startswith("4.4.")
 
 
 def _notice(
