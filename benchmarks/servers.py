@@ -129,6 +129,8 @@ SERVERS = {
     for row in (
         Server("smtplite", _plain("maildir:Maildir"), _module("twisted_smtplite", "pip install -e ."), _secure),
         Server("smtplite-sqlite", _keepOnly("sqlite:mail.sqlite"), _module("twisted_smtplite", "pip install -e .")),
+        # The next server is away: all of it stays, and each first attempt is recorded.
+        Server("smtplite-relay", _keepOnly("relay:localhost:1?networks=127.0.0.0/8"), _module("twisted_smtplite", "pip install -e .")),
         Server("smtplite-workers", _plain("maildir:Maildir", "--workers", "2"), _module("twisted_smtplite", "pip install -e ."), spread=True),
         Server(
             "aiosmtpd",
