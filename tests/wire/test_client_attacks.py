@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -457,6 +457,34 @@ def test_what_is_known_of_one_message_may_end_the_session_before_the_text_of_the
     assert first[0].complete
     assert isinstance(second[0].value, ConnectionFailed)
     assert b"2\r\n" not in talk.heard()
+    talk.leave()
+
+
+def test_what_is_known_is_told_though_the_message_before_ended_it_all() -> None:
+    talk = _Talk(_CHUNKING, limits=ClientLimits(recipients=1, pipelinedMessages=1))
+    first = talk.send(_Text(b"1\r\n"))
+    talk.deferred.addCallback(lambda _: talk.client.abort())
+    second = talk.send(_Text(b"2\r\n"), "\xfc@mx.test", "d@mx.test")
+    talk.say(b"250 OK\r\n250 OK\r\n250 OK\r\n")
+    assert first[0].complete
+    assert [reply[:8] for reply in _replies(second[0])] == ["rcpt 553", "mail 451"]
+    talk.leave()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_who_is_told_of_an_end_may_cancel_what_has_ended_with_it(which: int) -> None:
+    talk = _Talk(_PIPELINING, limits=ClientLimits(pipelinedMessages=1))
+    broken: Deferred[bytes] = Deferred()
+    results: list[list[Any]] = [[], [], []]
+    sending = [talk.client.send(_envelope("b@mx.test"), _Text(broken if n == 0 else b"x\r\n")) for n in range(3)]
+    sending[1].addErrback(lambda failure: (sending[2 * which].cancel(), failure)[1])
+    for n in range(3):
+        sending[n].addBoth(results[n].append)
+    talk.say(b"250 OK\r\n250 OK\r\n354 Go\r\n")
+    broken.errback(OSError("disk"))
+    assert [len(result) for result in results] == [1, 1, 1]
+    assert isinstance(results[2 * which][0].value, CancelledError)
+    assert talk.client.pending == 0
     talk.leave()
 
 

@@ -245,9 +245,6 @@ class SMTPClient(PatientLineReceiver):
         if isinstance(event, Finished):
             if self._outbox.finished(event.transaction):
                 self._act(self._session.advance())
-        elif self._over:
-            # Who was told of what came before this has ended it all.
-            return
         elif isinstance(event, SendText):
             self._sendText(event.transaction)
         elif isinstance(event, StopText):
@@ -353,7 +350,10 @@ class SMTPClient(PatientLineReceiver):
         self._dropTimer()
         self._stopText()
         strange = self._session.lost(reply)
-        for event in self._session.advance():
+        # Who was told of what came before these may have ended it all; nothing else is to be done any more.
+        queued = [event for event in self._events if isinstance(event, Finished)]
+        self._events.clear()
+        for event in [*queued, *self._session.advance()]:
             assert isinstance(event, Finished), "nothing else is left to do"
             self._outbox.finished(event.transaction)
         self._outbox.giveUp(strange, reply)

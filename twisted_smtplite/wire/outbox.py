@@ -129,12 +129,17 @@ class Outbox:
 
         A message of which nothing is known can be sent elsewhere as if nothing had been.
         """
-        for message in dict.fromkeys(self._messages.pop(transaction) for transaction in strange if transaction in self._messages):
+        messages = dict.fromkeys(self._messages.pop(transaction) for transaction in strange if transaction in self._messages)
+        for message in messages:
             message.open.clear()
+            self._pending.discard(message)
+        for message in messages:
+            if message.deferred.called:
+                # Cancelled by who was told before.
+                continue
             if any(message.outcomes):
                 self._tell(message, RecipientOutcome(message.envelope.recipients[0], Stage.MAIL, reply))
             else:
-                self._pending.discard(message)
                 message.deferred.errback(ConnectionFailed(reply, Stage.MAIL, self._host))
 
     def _tell(self, message: OutgoingMessage, otherwise: RecipientOutcome) -> None:
