@@ -195,7 +195,8 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
     done = benchmarks("--peers", "nobody")
     assert (done.returncode, done.stderr) == (
         1,
-        "There is no peer nobody; there are smtplite-sqlite, smtplite-relay, smtplite-workers, aiosmtpd, twisted, twisted-floor, smtp-sink, postfix, node.\n",
+        "There is no peer nobody; there are smtplite-sqlite, smtplite-relay, smtplite-workers, aiosmtpd, twisted, twisted-floor, smtp-sink, postfix, "
+        "node.\n",
     )
 
 

@@ -139,7 +139,7 @@ def senderReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> N
 def recipientReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> None:
     """RCPT. 251 is as good as 250 (RFC 5321 3.4)."""
     if reply.code == 552 and reply.enhanced == "5.5.3":
-        # RFC 5321 4.5.3.1.10: too many recipients; as RFC 821 had it, and temporary all the same.
+        # RFC 5321 4.5.3.1.10: too many recipients; as the older standard had it, and temporary all the same.
         reply = reply._replace(code=452, enhanced="4.5.3")
     if reply.code >= 400:
         _of(awaited).decide(awaited.which, Stage.RCPT, reply)
