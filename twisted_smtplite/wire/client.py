@@ -85,7 +85,10 @@ def _reach(
     reactor: Any, endpoint: IStreamClientEndpoint, limits: ClientLimits, host: str, build: Callable[[], SMTPClient]
 ) -> Generator[Deferred[Any], Any, SMTPClient]:
     """Waits for a connection."""
-    attempt = endpoint.connect(Factory.forProtocol(build))
+    factory = Factory.forProtocol(build)
+    # The log has better things to tell than that each connection has a factory.
+    factory.noisy = False
+    attempt = endpoint.connect(factory)
     timer = reactor.callLater(limits.connectTimeout, attempt.cancel)
     try:
         client: SMTPClient = yield attempt
