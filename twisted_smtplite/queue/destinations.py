@@ -6,7 +6,8 @@ Knows counts, priorities and the times at which a destination may be asked again
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush, nsmallest
+from heapq import heapify, heappop, heappush, nsmallest
+from typing import TypeAlias
 
 from ..model.results import PeerReply
 from .limits import RunnerLimits
@@ -16,6 +17,8 @@ _LEAST_PUT_OFF, _MOST_PUT_OFF = 10.0, 3600.0
 """Seconds for which a transaction is put off that would have to wait behind many."""
 _PACE_WEIGHT = 0.2
 """How much the newest transaction counts in the mean of the time that one takes."""
+_STALE = 64
+"""Entries of a heap that may be out of date, beside as many as there are destinations."""
 _PROBE_SPREAD = 0.1
 """By up to this part of the wait recipients are put off beyond it, so that they do not all come with the probe."""
 
@@ -30,6 +33,7 @@ class Destination:
         host: with whom that was.
         until: it is not tried before this time, in seconds since the epoch.
         turn: the number of its last turn, 0 when it had none.
+        entry: what stands for it among those that may have a turn; None when it may not.
     """
 
     def __init__(self, name: str) -> None:
@@ -39,6 +43,7 @@ class Destination:
         self.host = ""
         self.until = 0.0
         self.turn = 0
+        self.entry: _Entry | None = None
         self._wait = 0.0
         # The seconds that each transaction adds to the time by which all are done, and when those will be done that were put off.
         self._pace = 0.0
@@ -82,6 +87,10 @@ class Destination:
         self._pace += (seconds / self.inFlight - self._pace) * _PACE_WEIGHT
         self.inFlight -= 1
 
+    def reopen(self, now: float) -> None:
+        """Somebody wants it to be tried now."""
+        self.until = min(self.until, now)
+
     def opened(self) -> None:
         """It was reached."""
         self.trouble = None
@@ -105,6 +114,10 @@ class Destination:
         return self._placed
 
 
+_Entry: TypeAlias = tuple[int, int, int, Destination]
+"""Its priority and its last turn, both smaller for what comes first; a number that makes it unique; whose it is."""
+
+
 class Destinations:
     """All destinations that something waits for, is under way to, or that cannot be reached.
 
@@ -120,6 +133,11 @@ class Destinations:
         self._awaited: dict[str, Destination] = {}
         self._order = 0
         self._turns = 0
+        self._entries = 0
+        # Those that may have a turn: with nothing under way, and with something. What is out of date is left in them until it comes to the top.
+        self._idle: list[_Entry] = []
+        self._busy: list[_Entry] = []
+        self._tidied = 0.0
         self.inFlight = 0
         """How many transactions are under way in all."""
 
@@ -134,6 +152,8 @@ class Destinations:
         self._order += 1
         destination = self._awaited[transaction.destination] = self[transaction.destination]
         destination.push(transaction, self._order)
+        if destination.entry is None or destination.entry[0] != destination.priority:
+            self._enter(destination)
 
     def next(self, now: float) -> Transaction | None:
         """The transaction that is to begin now, which counts as being under way from here; None when none may.
@@ -143,12 +163,14 @@ class Destinations:
         limits = self._limits
         if self.inFlight >= limits.inFlight:
             return None
+        firsts = [self._first(self._idle)]
         # The last quarter is for those that have nothing under way.
-        most = limits.perDestination if self.inFlight < limits.inFlight - limits.inFlight // 4 else 1
-        ready = [destination for destination in self._awaited.values() if destination.slots(most) > 0 and not destination.closed(now)]
+        if self.inFlight < limits.inFlight - limits.inFlight // 4:
+            firsts.append(self._first(self._busy))
+        ready = [entry for entry in firsts if entry is not None]
         if not ready:
             return None
-        chosen = min(ready, key=lambda one: (one.priority, one.turn))
+        chosen = min(ready)[3]
         self._turns += 1
         chosen.turn = self._turns
         self.inFlight += 1
@@ -156,6 +178,7 @@ class Destinations:
         transaction = chosen.pop()
         if not len(chosen):
             del self._awaited[chosen.name]
+        self._enter(chosen)
         transaction.began = now
         return transaction
 
@@ -166,8 +189,7 @@ class Destinations:
         self.inFlight -= 1
         if trouble is None:
             destination.opened()
-            if not len(destination) and not destination.inFlight:
-                del self._all[destination.name]
+            self._leave(destination)
             return []
         destination.failed(trouble, host, now, self._limits, self._draw())
         self._forget(now)
@@ -175,8 +197,10 @@ class Destinations:
 
     def released(self, transaction: Transaction) -> None:
         """A transaction has come to nothing, and nothing was learned of its destination."""
-        self[transaction.destination].inFlight -= 1
+        destination = self[transaction.destination]
+        destination.inFlight -= 1
         self.inFlight -= 1
+        self._leave(destination)
 
     def crowd(self, count: int) -> list[Transaction]:
         """Up to about `count` transactions that are to be put off, to make room for others: of those that most others wait in front of."""
@@ -192,13 +216,43 @@ class Destinations:
         """All that wait, which do so no longer."""
         return [transaction for destination in list(self._awaited.values()) for transaction in self._keep(destination, 0)]
 
+    def _leave(self, destination: Destination) -> None:
+        """Something is no longer under way: it may have another turn, or is nothing to know any more."""
+        self._enter(destination)
+        if not len(destination) and not destination.inFlight and destination.trouble is None:
+            del self._all[destination.name]
+
     def _keep(self, destination: Destination, count: int) -> list[Transaction]:
-        if not count:
+        rest = destination.keep(count)
+        if not len(destination):
             self._awaited.pop(destination.name, None)
-        return destination.keep(count)
+        self._enter(destination)
+        return rest
+
+    def _enter(self, destination: Destination) -> None:
+        """Notes whether it may have a turn, and when. To be called when anything has changed that decides it."""
+        destination.entry = None
+        if not len(destination) or destination.slots(self._limits.perDestination) <= 0:
+            return
+        self._entries += 1
+        destination.entry = entry = (destination.priority, destination.turn, self._entries, destination)
+        heap = self._busy if destination.inFlight else self._idle
+        heappush(heap, entry)
+        if len(heap) > 2 * len(self._awaited) + _STALE:
+            heap[:] = [entry for entry in heap if entry[3].entry is entry]
+            heapify(heap)
+
+    @staticmethod
+    def _first(heap: list[_Entry]) -> _Entry | None:
+        while heap and heap[0][3].entry is not heap[0]:
+            heappop(heap)
+        return heap[0] if heap else None
 
     def _forget(self, now: float) -> None:
-        """Forgets the troubles that nobody has come to know the end of."""
+        """Forgets the troubles that nobody has come to know the end of; now and then, since there may be many."""
+        if abs(now - self._tidied) < self._limits.firstProbe:
+            return
+        self._tidied = now
         for destination in list(self._all.values()):
             if not len(destination) and not destination.inFlight and now > destination.until + self._limits.longestProbe:
                 del self._all[destination.name]
