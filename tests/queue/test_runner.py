@@ -280,6 +280,33 @@ def test_a_server_that_always_breaks_off_is_not_hammered() -> None:
     assert len(world.sender.calls) == 1
 
 
+@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.TLS])
+def test_a_destination_whose_servers_all_say_not_now_is_probed_by_one_message_at_a_time(stage: Stage) -> None:
+    world = World(limits=RunnerLimits(perDestination=1))
+    world.sender.script = lambda call: call.reply(PeerReply(421, "4.3.2", ("Too many connections",)), stage=stage)
+    for _ in range(20):
+        world.store.put("a@mx.test")
+    assert len(world.sender.calls) == 1
+
+
+def test_a_message_that_cannot_be_read_leaves_its_destination_to_others() -> None:
+    world = World()
+    world.sender.script = lambda call: call.reply(PeerReply(451, "4.3.0", ("It cannot be read",), local=True), stage=Stage.DATA)
+    world.store.put("a@mx.test")
+    world.sender.script = accepting
+    assert world.store.states(world.store.put("a@mx.test")) == [State.SENT]
+
+
+@pytest.mark.parametrize("asError", [False, True])
+def test_of_an_endless_reply_a_page_is_kept_logged_and_reported(asError: bool, log: list[str]) -> None:
+    endless = PeerReply(550, "5.1.1", ("x" * 4000,) * 256)
+    world = World()
+    world.sender.script = unreachable(PeerRefused, endless) if asError else lambda call: call.reply(endless, stage=Stage.RCPT)
+    world.store.put("a@mx.test", "b@mx.test")
+    assert all(len(str(progress.reply)) < 2100 for message in world.store.records for progress in message.progress if progress.reply)
+    assert max(map(len, log)) < 3000 and len(world.store.reports[0].text) < 8000
+
+
 def test_a_slow_destination_holds_up_no_other() -> None:
     world = World(limits=RunnerLimits(inFlight=8, perDestination=4, window=20))
     for _ in range(100):

@@ -6,6 +6,7 @@ Knows the results and errors of the client. Must not know what follows from them
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from twisted.python.failure import Failure
@@ -17,6 +18,9 @@ from .entries import QueuedMessage
 from .verdict import isLost
 from .work import Attempt, Transaction
 
+_BEFORE_MAIL = (Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.TLS, Stage.AUTH)
+_MOST_KEPT = 2000
+"""Characters of a reply that are kept: more than any server means to be read."""
 _OWN_FAULT = PeerReply(451, "4.3.0", ("Internal error",), local=True)
 _LOST = "The server's reply was lost: it may have the message"
 _LOST_BEFORE = "The server's reply to the last attempt was lost"
@@ -53,7 +57,7 @@ def hear(result: Delivery | Failure, transaction: Transaction, now: float) -> He
     if not isinstance(error, SMTPClientError):
         events.attemptFailed(transaction.work.message, result)
         return _forAll(transaction, _OWN_FAULT, Stage.CONNECT, "", now, None)
-    reply = error.reply
+    reply = _brief(error.reply)
     if isinstance(error, AuthenticationFailed) and not reply.temporary:
         # Nobody who has written a message is to blame for our password: all wait until that is put right.
         reply = reply._replace(code=454, enhanced="4.7.0")
@@ -63,12 +67,23 @@ def hear(result: Delivery | Failure, transaction: Transaction, now: float) -> He
 
 def _outcomes(result: Delivery, transaction: Transaction, now: float) -> Heard:
     attempts = [
-        Attempt(progress, outcome, result.peer, result.extensions, now)
+        Attempt(progress, replace(outcome, reply=_brief(outcome.reply)), result.peer, result.extensions, now)
         for progress, outcome in zip(transaction.progress, result.outcomes, strict=True)
     ]
-    # A peer that breaks off each time is as good as none.
-    broken = all(outcome.reply.local and outcome.temporary for outcome in result.outcomes)
-    return Heard(attempts, result.outcomes[0].reply if broken else None, result.peer)
+    broken = all(map(_isOfDestination, result.outcomes))
+    return Heard(attempts, attempts[0].outcome.reply if broken else None, result.peer)
+
+
+def _brief(reply: PeerReply) -> PeerReply:
+    """The reply as it is kept, logged and reported: a peer may say a mebibyte to each recipient."""
+    if sum(map(len, reply.lines)) <= _MOST_KEPT:
+        return reply
+    return reply._replace(lines=(reply.text[:_MOST_KEPT],))
+
+
+def _isOfDestination(outcome: RecipientOutcome) -> bool:
+    """Whether this is trouble with the destination, whatever the message: nobody was there to take one, or broke off, as good as none."""
+    return outcome.temporary and (outcome.stage in _BEFORE_MAIL or (outcome.reply.local and outcome.enhanced.startswith("4.4.")))
 
 
 def _forAll(transaction: Transaction, reply: PeerReply, stage: Stage, host: str, now: float, trouble: PeerReply | None) -> Heard:
