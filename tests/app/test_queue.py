@@ -30,7 +30,8 @@ def aMessage(name: str, *progress: Progress, **changes: Any) -> QueuedMessage:
 
 
 def aRecipient(text: str, attempts: int = 0, nextAttempt: float = LATER, **changes: Any) -> Progress:
-    reply = PeerReply(451, "4.3.0", ("Try \x1b[31mlater",)) if attempts else None
+    # What dee's server said was never heard: the outcome is ours.
+    reply = PeerReply(451, "4.3.0", ("Try \x1b[31mlater",), local=text.startswith("dee")) if attempts else None
     return Progress(Recipient(Address(*text.split("@"))), State.WAITING, attempts, nextAttempt, 1e9, reply, Stage.RCPT, "mx.test", **changes)
 
 
@@ -90,7 +91,9 @@ def test_the_list_has_each_message_with_its_recipients_and_what_was_said_last(ru
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["TRIED", "FRESH", "HELD", "3"]
     assert "<ann@client.test>" in lines[0] and lines[1].startswith("    ben@B.test: waiting, due in ")
     assert lines[1].endswith(", 3 attempts: mx.test said 451 4.3.0 Try ?[31mlater")
+    assert lines[-2].endswith(", 1 attempt: mx.test: 451 4.3.0 Try ?[31mlater")
     assert lines[-1] == "3 messages, 4 recipients waiting, 1 held"
+    assert run("list", "--held").splitlines()[-1] == "1 message, 1 recipient waiting, 1 held"
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_a_program_can_talk_to_the_server_itself(sink: Sink) -> None:
     assert [kept.content for kept in sink.messages()] == [b"hello\r\n"]
     done = smtplite("sendmail", "-bs", "-S", "127.0.0.1:1")
     assert (done.status, done.out) == (75, "421 4.4.1 127.0.0.1:1 cannot be reached\r\n")
+    assert done.err == "sendmail: 127.0.0.1:1: Connection refused\n"
     done = smtplite("sendmail", "-bs", env={"SMTPLITE_TLS": "required"})
     assert done.status == 64
 
@@ -163,7 +164,7 @@ def test_what_cannot_be_had_is_said(arguments: str, sentence: str) -> None:
     ("arguments", "sentence"),
     [
         ((), "nobody is named to send to: give addresses, or -t for those of the message"),
-        (("-S", "[x", "ben"), "--server [x: "),
+        (("-S", "[x", "ben"), "-S [x: "),
         (("-f", "a b", "ben"), "-f a b: "),
         (("ben@",), "'ben@' is no address"),
         (("-Z",), "option -Z not recognized"),

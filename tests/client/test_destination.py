@@ -64,6 +64,8 @@ def test_a_unix_socket_is_no_network() -> None:
         ("mx.test:65536", "a port is a number"),
         ("[mx.test]:25", "'mx.test' is no IPv6 address"),
         ("tls:mx.test:465:certificate=x", "behind tls: come a host and a port alone"),
+        ("mx.test:smtp", "'mx.test:smtp' names no server"),
+        ("tcp:mx.test:25:color=red", "names no server"),
         ("ssl:mx.test:465", "ssl: does not verify names"),
     ],
 )

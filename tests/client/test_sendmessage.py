@@ -243,6 +243,7 @@ async def test_what_cannot_even_begin_fails(serve: Serve, tmp_path: Path) -> Non
         (b"To: ben@mx.test\n\n", (), ValueError, "does not say who sends it"),
         (b"From: ann@client.test\n\n", (), ValueError, "there is no recipient"),
         ("text", (), TypeError, "a message is octets, not text"),
+        (b"x", (["ann@client.test"], "ben@mx.test"), TypeError, r"an address is text or an Address, not \['ann@client.test'\]"),
         (tmp_path / "missing", (), FileNotFoundError, "missing"),
         (iter([b""]), (), Unsendable, "is not known before"),
     ]:
@@ -250,6 +251,8 @@ async def test_what_cannot_even_begin_fails(serve: Serve, tmp_path: Path) -> Non
             await sendMessage(f"127.0.0.1:{port}", message, *args)
     with pytest.raises(ValueError, match="names no server"):
         await sendMessage("a b", MESSAGE)
+    with pytest.raises(TypeError, match="a server is text, a Destination or a client endpoint, not 25"):
+        await sendMessage(25, MESSAGE)  # type: ignore[arg-type]
 
 
 @pytest_twisted.ensureDeferred

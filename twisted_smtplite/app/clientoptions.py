@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twisted.internet.endpoints import clientFromString
 from twisted.python import usage
 
 from ..client.destination import Destination
@@ -69,7 +68,10 @@ class ClientOptions(usage.Options):
         destination: whom to connect to, how protected and as whom.
         hostname: how this host calls itself; empty for its name.
         trust: whom to trust; None for whom the platform trusts.
+        serverOption: what the user calls the option that names the server.
     """
+
+    serverOption = "--server"
 
     destination: Destination
     hostname: str
@@ -91,7 +93,7 @@ class ClientOptions(usage.Options):
                 raise usage.UsageError(f"--{name} goes with --auth")
         self.hostname = self._hostname()
         use = self._use(environment)
-        option, server = "--server", self["server"]
+        option, server = self.serverOption, self["server"]
         if server is None:
             option, server = "SMTPLITE_SERVER", environment.get("SMTPLITE_SERVER") or DEFAULT_SERVER
         credentials = Credentials(user=user, password=self._password(user, environment, ask)) if user else None
@@ -99,10 +101,7 @@ class ClientOptions(usage.Options):
             self.destination = Destination.of(
                 server, tls=use, credentials=credentials, plaintextAuth=bool(self["allow-plaintext-auth"]), lmtp=bool(self["lmtp"])
             )
-            if self.destination.endpoint:
-                # Nothing is connected yet: it only shows whether there is such an endpoint.
-                clientFromString(None, self.destination.endpoint)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise usage.UsageError(f"{option} {server}: {error}") from None
         if self["ca"] is not None and not self.destination.tls.verifies:
             raise usage.UsageError(f"--ca goes with --tls required or implicit, not with {self.destination.tls.value}: no certificate is verified")

@@ -99,7 +99,7 @@ def summary(messages: Iterable[QueuedMessage]) -> str:
         count += 1
         held += message.held
         waiting += sum(not progress.state.final for progress in message.progress)
-    return f"{count} {'message' if count == 1 else 'messages'}, {waiting} recipients waiting, {held} held"
+    return f"{count} {'message' if count == 1 else 'messages'}, {waiting} {'recipient' if waiting == 1 else 'recipients'} waiting, {held} held"
 
 
 def _progress(progress: Progress, now: float) -> str:
@@ -109,7 +109,9 @@ def _progress(progress: Progress, now: float) -> str:
     if progress.attempts:
         words[1] += f", {progress.attempts} {'attempt' if progress.attempts == 1 else 'attempts'}"
     if progress.reply is not None:
-        words.append(f"{progress.host or 'here'} said {progress.reply}")
+        # What no server has said is not put into its mouth.
+        who = (f"{progress.host}: " if progress.host else "") if progress.reply.local else f"{progress.host or 'here'} said "
+        words.append(f"{who}{progress.reply}")
     return ": ".join(words)
 
 

@@ -27,6 +27,7 @@ from ..dialogue.grammar import parseHeloName
 from ..model.address import Address
 from ..model.clientprofile import TLSUse
 from ..model.limits import Limits
+from ..wire.client import causeOf
 from . import clientoptions
 from .clientoptions import ClientOptions
 from .envelopes import EnvelopeChoices, makeLetter
@@ -56,6 +57,8 @@ Other options of sendmail are taken, and mean nothing. SMTPLITE_TLS, SMTPLITE_US
 
 class _Server(ClientOptions):
     """The options for the server, which come from the environment and ``-S``."""
+
+    serverOption = "-S"
 
     optParameters: ClassVar[list[list[object]]] = [
         [row.name, None, None, ""] for row in (*clientoptions.ROWS, *clientoptions.SECURITY_ROWS) if row.value
@@ -178,7 +181,7 @@ def _dialogue(server: _Server) -> int:
     except Exception as error:  # noqa: BLE001 - whatever an endpoint or a connection fails with
         # The program listens to SMTP, and hears it in SMTP.
         print(f"421 4.4.1 {destination} cannot be reached\r\n", end="")
-        sys.stderr.write(f"sendmail: {destination}: {error}\n")
+        sys.stderr.write(f"sendmail: {destination}: {causeOf(error)}\n")
         return ExitStatus.TEMPORARY
     return ExitStatus.SENT
 

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 
+from twisted.internet.endpoints import clientFromString
+
 from ..model.clientprofile import ClientProfile, Credentials, TLSUse
 
 # RFC 8314 3.3, RFC 6409 3.1: the ports of submission with TLS from the beginning, and without. The last is usual for LMTP, which may not use 25.
@@ -16,6 +18,7 @@ _SMTP, _SUBMISSIONS, _SUBMISSION, _LMTP = 25, 465, 587, 24
 
 # An IPv6 address in brackets, or a host; and a port.
 _HOST_AND_PORT = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/\s]+))(?::([0-9]{1,5}))?")
+_FORMS = "HOST:PORT, [IPV6]:PORT, unix:/path or a client endpoint description does"
 _DESCRIPTION = re.compile(r"([A-Za-z0-9]+):(.+)", re.DOTALL)
 
 
@@ -106,7 +109,7 @@ def _parsed(text: str) -> tuple[str, int | None, str, bool]:
         return (*found, "", False)
     match = _DESCRIPTION.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} names no server: HOST:PORT, [IPV6]:PORT, unix:/path or a client endpoint description does")
+        raise ValueError(f"{text!r} names no server: {_FORMS}")
     kind, rest = match[1].lower(), match[2]
     if kind == "tls":
         # The layer of TLS is ours, so that the name is verified and what failed is said.
@@ -116,6 +119,11 @@ def _parsed(text: str) -> tuple[str, int | None, str, bool]:
         return (*found, "", True)
     if kind == "ssl":
         raise ValueError(f"{text!r}: ssl: does not verify names; write tls:HOST:PORT")
+    try:
+        # Nothing is connected yet: it only shows whether there is such an endpoint.
+        clientFromString(None, text)  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{text!r} names no server: {_FORMS}") from error
     host = rest.replace("\\:", "\0").split(":")[0].replace("\0", ":") if kind == "tcp" else ""
     return ("" if "=" in host else host), None, text, False
 

@@ -54,6 +54,7 @@ def envelopeFor(
 
     Raises:
         ValueError: an address, or one of the wishes, is none, or there is no sender or no recipient; its text names it.
+        TypeError: something stands where an address should.
         Unsendable: the header section has to say, and cannot be looked at (`Content.header`).
     """
     origin, several = named(content, sender, recipients)
@@ -93,7 +94,11 @@ def named(content: Content, sender: Sender, recipients: Recipients) -> tuple[Add
 
 
 def _address(given: str | Address) -> Address:
-    return given if isinstance(given, Address) else parseAddress(given)
+    if isinstance(given, Address):
+        return given
+    if not isinstance(given, str):
+        raise TypeError(f"an address is text or an Address, not {given!r}")
+    return parseAddress(given)
 
 
 def _notify(given: str | Iterable[str] | None) -> frozenset[str] | None:

@@ -86,7 +86,7 @@ def sendMessage(
         Fires with an outcome for each recipient when the connection is closed, also when all of them were refused. Fails with an
         `SMTPClientError` when it could not even begin (each kind says why, and `temporary` whether a later try makes sense), with ValueError when
         an address or a wish is none, or the message does not say whom it is from or for, and with TypeError or OSError when `message` cannot be
-        read. Cancelling it closes the connection.
+        read; TypeError also for a server or an address that is no such thing. Cancelling it closes the connection.
     """
 
     async def send() -> Delivery:
@@ -145,6 +145,8 @@ def _destination(
     if isinstance(endpoint, str):
         destination = Destination.of(endpoint, tls=tls, credentials=credentials, plaintextAuth=plaintextAuth, lmtp=lmtp)
         return (replace(destination, host=host, address=destination.host) if host else destination), None
+    if not callable(getattr(endpoint, "connect", None)):
+        raise TypeError(f"a server is text, a Destination or a client endpoint, not {endpoint!r}")
     usual = TLSUse.OPPORTUNISTIC if credentials is None else TLSUse.REQUIRED
     return Destination(host=host, tls=tls or usual, credentials=credentials, plaintextAuth=plaintextAuth, lmtp=lmtp), endpoint
 

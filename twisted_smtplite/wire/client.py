@@ -5,6 +5,7 @@ Knows endpoints and the time a connection may take. The protocol is in `clientpr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
@@ -96,11 +97,17 @@ def _reach(
         if isinstance(error, (CancelledError, ConnectingCancelledError)) and timer.active():
             # It was not the timer that gave up.
             raise CancelledError from None
-        text = str(error) or type(error).__name__ if timer.active() else "timed out"
+        text = causeOf(error) if timer.active() else "timed out"
         raise ConnectionFailed(local(451, "4.4.1", f"no connection: {text}"), Stage.CONNECT, host) from error
     finally:
         _stop(timer)
     return client
+
+
+def causeOf(error: Exception) -> str:
+    """Why there is no connection: what the system says, where it has said something. Twisted puts words of its own around that."""
+    number = getattr(error, "osError", None)
+    return os.strerror(number) if isinstance(number, int) else str(error).rstrip(".") or type(error).__name__
 
 
 def _stop(timer: IDelayedCall) -> None:
