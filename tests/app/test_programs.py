@@ -171,7 +171,7 @@ def test_the_help_of_the_program_names_its_commands(monkeypatch: pytest.MonkeyPa
     assert raised.value.code == 0
     usage, _, rest = capsys.readouterr().out.partition("\n\n")
     assert usage.splitlines()[0] == "Usage: smtplite [serve] [options]"
-    assert "       smtplite passwd [options]" in usage.splitlines()
+    assert "       smtplite passwd ...    keep the passwords of users" in usage.splitlines()
     assert rest.startswith("Receives mail")
 
 

@@ -121,6 +121,15 @@ def test_users_may(directory: Path) -> None:
     assert answer(make(directory, 25, ""), SessionInfo("S", "mx.test", peerHost="198.51.100.7", user="ann")) is None
 
 
+def test_a_server_that_cannot_be_one_is_refused_before_there_is_mail_for_it(directory: Path) -> None:
+    with pytest.raises(ValueError, match=r"'mx\.test:smtp' names no server"):
+        makeDelivery(f"relay:mx.test:smtp?queue={directory}", reactor)  # type: ignore[arg-type]
+
+
+def test_the_log_can_tell_where_the_queue_is(directory: Path) -> None:
+    assert make(directory, 25).path == str(directory)
+
+
 def test_recipients_without_a_domain_are_for_a_server_that_gets_all_mail(directory: Path) -> None:
     session = SessionInfo("S", "mx.test", user="ann")
     assert answer(make(directory, 25), session, "postmaster") is None

@@ -25,8 +25,8 @@ class _ServeOptions(Options):
     """The options of the server, with the name of the program in front of them."""
 
     def getSynopsis(self) -> str:
-        commands = [name for name in COMMANDS if name != "serve"]
-        return "Usage: smtplite [serve] [options]" + "".join(f"\n       smtplite {name} [options]" for name in commands)
+        commands = [f"       smtplite {name} ...".ljust(30) + purpose for name, purpose in COMMANDS.items() if purpose]
+        return "\n".join(["Usage: smtplite [serve] [options]", *commands, "       smtplite COMMAND --help"])
 
 
 def serve(arguments: Sequence[str]) -> None:

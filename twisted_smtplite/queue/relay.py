@@ -57,12 +57,14 @@ class RelayDelivery(AcceptingDelivery, Service):
 
     Attributes:
         honours: what the queue and the runner act on.
+        path: where the queue is, for the log.
     """
 
     honours: Collection[str] = frozenset({"DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE"})
 
     def __init__(self, store: QueueStore, emptying: Callable[[], Emptying], networks: Networks, *, domainless: bool = True) -> None:
         self.store = store
+        self.path = store.directory
         self._make = emptying
         self._networks = networks
         self._domainless = domainless
