@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted_smtplite.model.envelope import DeliverBy
 from twisted_smtplite.model.errors import AuthenticationFailed, ConnectionFailed, PeerRefused, Unsendable
 from twisted_smtplite.model.results import Delivery, PeerReply, Stage
-from twisted_smtplite.queue.entries import State
+from twisted_smtplite.queue.entries import AT_ONCE, State
 from twisted_smtplite.queue.limits import RunnerLimits
 from twisted_smtplite.queue.schedule import Schedule
 
@@ -270,6 +270,21 @@ def test_a_dead_destination_is_not_asked_for_and_yet_its_senders_are_told() -> N
     world.wait(5 * DAY)
     assert all(world.store.states(message) == [State.EXPIRED] for message in messages)
     assert sorted(actions(world)) == [[("a@dead.test", "delayed")]] * 5 + [[("a@dead.test", "failed")]] * 5
+
+
+def test_by_hand_a_dead_destination_is_tried_at_once() -> None:
+    world = World(schedule=FLAT)
+    world.sender.script = unreachable(ConnectionFailed)
+    messages = [world.store.put("a@dead.test") for _ in range(3)]
+    assert len(world.sender.take()) == 1
+    world.wait(MINUTE / 2)
+    for again in (unreachable(ConnectionFailed), accepting):
+        world.sender.script = again
+        for message in messages:
+            world.store.progress(message).nextAttempt = AT_ONCE
+        world.store.changed()
+        assert len(world.sender.take()) == (3 if again is accepting else 1)
+    assert all(world.store.states(message) == [State.SENT] for message in messages)
 
 
 def test_a_server_that_always_breaks_off_is_not_hammered() -> None:

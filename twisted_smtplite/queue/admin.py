@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..delivery.database import Database, openToRead
 from ..delivery.storing import absolute
 from . import rows
-from .entries import QueuedMessage
+from .entries import AT_ONCE, QueuedMessage
 from .schema import MIGRATIONS, bodiesOf, databaseOf, lockOf
 
 _ROWS = 100
@@ -26,10 +26,11 @@ _ROWS = 100
 # Which messages, as three arguments: ids as JSON or None for all; a domain, one of whose recipients waits, or None for any; likewise.
 _CHOSEN = """SELECT id, queueId FROM message
     WHERE (?1 IS NULL OR queueId IN (SELECT value FROM json_each(?1)))
-    AND (?2 IS NULL OR id IN (SELECT message FROM recipient WHERE domain = ?2 AND state = 'waiting'))"""
+    AND (?2 IS NULL OR EXISTS (SELECT 1 FROM recipient WHERE message = id AND domain = ?2 AND state = 'waiting'))"""
 _IN_ORDER = f"{_CHOSEN} ORDER BY id"
-# A recipient that was never tried waits for its turn, or for a time that its sender wants (RFC 4865).
-_FLUSH = """UPDATE recipient SET nextAttempt = ?3 WHERE message = ?1 AND state = 'waiting' AND attempts > 0 AND nextAttempt > ?3
+# A recipient of whom nothing was heard waits for its turn, or for a time that its sender wants (RFC 4865). One that was put off because its
+# destination could not be reached was not tried, and yet there is a reply.
+_FLUSH = """UPDATE recipient SET nextAttempt = ?4 WHERE message = ?1 AND state = 'waiting' AND reply IS NOT NULL AND nextAttempt > ?3
     AND (?2 IS NULL OR domain = ?2)"""
 _DROP = "UPDATE recipient SET state = 'dropped' WHERE message = ? AND state = 'waiting' AND domain = ?"
 _TOTALS = """SELECT count(*), coalesce(sum(held), 0), coalesce(sum(report), 0), coalesce(sum(size), 0), min(queuedAt),
@@ -167,13 +168,13 @@ class Administration:
     # ---- Change.
 
     def flush(self, choice: Choice, now: float) -> list[str]:
-        """Makes recipients due now that were tried before. Returns the ids of their messages."""
+        """Makes recipients due now that were tried before, or put off because nobody could be reached. Returns the ids of their messages."""
 
         def write(connection: sqlite3.Connection) -> list[str]:
             _, domain = choice.arguments
             found = []
             for number, queueId in connection.execute(_IN_ORDER, choice.arguments).fetchall():
-                if connection.execute(_FLUSH, (number, domain, now)).rowcount:
+                if connection.execute(_FLUSH, (number, domain, now, AT_ONCE)).rowcount:
                     rows.noteEarliest(connection, number)
                     found.append(queueId)
             return found

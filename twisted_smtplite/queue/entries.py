@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ..client.content import Content
 
 
+AT_ONCE = 0.0
+"""A `Progress.nextAttempt` that somebody has asked for by hand: for it a destination that is left alone is tried, too."""
+
+
 class State(Enum):
     """What is known of one recipient."""
 

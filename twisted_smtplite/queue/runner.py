@@ -18,7 +18,7 @@ from ..model.envelope import Envelope, Recipient
 from ..model.results import Delivery
 from . import events
 from .destinations import Destinations
-from .entries import Progress, QueuedMessage, Store
+from .entries import AT_ONCE, Progress, QueuedMessage, Store
 from .hearing import byDoubt, hear
 from .limits import RunnerLimits
 from .recording import Recorder, queueIds
@@ -229,9 +229,12 @@ class Runner:
         transactions = [Transaction(work, name, those[at : at + most]) for name, those in groups.items() for at in range(0, len(those), most)]
         work.open = len(transactions)
         for transaction in transactions:
+            destination = self._destinations[transaction.destination]
+            if any(progress.nextAttempt <= AT_ONCE for progress in transaction.progress):
+                destination.reopen(now)
             if isLate(message, now):
                 self._tooLate(transaction)
-            elif self._destinations[transaction.destination].closed(now):
+            elif destination.closed(now):
                 self._suspend(transaction)
             else:
                 self._destinations.add(transaction)
