@@ -11,10 +11,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from mailsink import Sink, sinking, smtplite
 from test_sources import makeMaildir, mboxrd
+from twisted.internet.defer import fail
+from twisted.internet.task import Clock
+
+from twisted_smtplite.app.senders import throughMX
+from twisted_smtplite.client.content import Content
+from twisted_smtplite.model.address import Address
+from twisted_smtplite.model.clientprofile import TLSUse
+from twisted_smtplite.model.envelope import Envelope, Recipient
+from twisted_smtplite.model.errors import ConnectionFailed
+from twisted_smtplite.model.results import PeerReply, Stage
 
 HEAD = b"From: Ann <ann@client.test>\nTo: ben@mx.test, Cara <cara@mx.test>\nBcc: dan@mx.test\nSubject: x\n"
 SEEN = b"From: Ann <ann@client.test>\r\nTo: ben@mx.test, Cara <cara@mx.test>\r\nSubject: x\r\n"
@@ -209,6 +220,19 @@ def test_lmtp_through_a_unix_socket_has_an_answer_for_each(message: Path, tmp_pa
 
 
 def test_mx_asks_where_the_mail_of_a_domain_goes(message: Path) -> None:
-    # An address literal needs no name server, and this one is never another host.
-    done = smtplite("send", "--mx", "--to", "ben@[127.0.0.1]", message)
-    assert (done.status, done.err) == (69, f"{message}: <ben@[127.0.0.1]>: 554 5.4.6 Mail for [127.0.0.1] would come back to this host\n")
+    # An address literal needs no name server, and this one is nobody's.
+    done = smtplite("send", "--mx", "--to", "ben@[x400:abc]", message)
+    assert (done.status, done.err) == (69, f"{message}: <ben@[x400:abc]>: 550 5.1.2 '[x400:abc]' is no address to send to\n")
+
+
+def test_mx_may_lead_to_the_server_on_this_host() -> None:
+    asked = []
+
+    class Pool:
+        def send(self, destination: Any, envelope: Any, content: Any) -> Any:
+            asked.append(destination)
+            return fail(ConnectionFailed(PeerReply(451, "4.4.1", ("refused",), local=True), Stage.CONNECT))
+
+    sender = throughMX(cast("Any", Pool()), TLSUse.NEVER, Clock())
+    sender.send(Envelope("E", Address("ann", "client.test"), recipients=[Recipient(Address("ben", "[127.0.0.1]"))]), Content.of(b"\r\n"))
+    assert [(destination.address, destination.port) for destination in asked] == [("127.0.0.1", 25)]

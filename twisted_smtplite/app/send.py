@@ -99,7 +99,7 @@ def _send(options: SendOptions, sources: Sources, choices: EnvelopeChoices) -> i
             connections = 1 if options["transcript"] else options.connections
             pool = makePool(reactor, options, connections, options.messagesPerConnection, Transcript() if options["transcript"] else None)
             server = options.destination
-            sender = throughMX(pool, options.hostname, server.tls, reactor) if options["mx"] else OneServer(pool, server)
+            sender = throughMX(pool, server.tls, reactor) if options["mx"] else OneServer(pool, server)
             sending = Sending(sender, iter(sources), lambda found: makeLetter(found.source, choices), results, progress, single=not options["mx"])
             await sending.run(connections * ClientLimits().pipelinedMessages)
             progress.close()

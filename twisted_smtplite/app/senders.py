@@ -55,19 +55,19 @@ class OneServer:
         return self._pool.send(self._destination, envelope, content)
 
 
-def throughMX(pool: SMTPPool, hostname: str, tls: TLSUse, reactor: Any) -> Sender:
+def throughMX(pool: SMTPPool, tls: TLSUse, reactor: Any) -> Sender:
     """Sends each message to the servers of its recipients' domains.
 
     Args:
         pool: their connections.
-        hostname: what this host is called; empty where nobody said.
         tls: how each of them is met.
         reactor: the reactor.
     """
     # It takes a while to load, and few need it.
     from ..client.mx import HostPolicy, MailRoutes, MXSender
 
-    routes = MailRoutes(reactor, ownNames=[hostname] if hostname else [])
+    # Who sends from here relays for nobody: mail for this host goes to the server on it, and cannot come back.
+    routes = MailRoutes(reactor, ownAddresses=frozenset())
     return MXSender(reactor, pool, routes, policy=lambda domain, host: HostPolicy(tls))
 
 
