@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor as globalReactor
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.logger import LogLevel
 
 from twisted_smtplite.app.order import Order
+from twisted_smtplite.app.sockets import HeldSocket
 from twisted_smtplite.app.supervisor import _Place
 from twisted_smtplite.app.workerlog import workerForm
 from twisted_smtplite.app.workers import Lines
@@ -17,6 +25,18 @@ def test_a_worker_that_keeps_ending_is_started_less_and_less_often() -> None:
     assert [place.pause(lived=1.0) for _ in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
     assert place.pause(lived=3600.0) == 0
     assert place.pause(lived=1.0) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_inherited_a_socket_goes_on_when_its_holder_stops() -> None:
+    reactor: Any = globalReactor
+    held = HeldSocket("--port 0", TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"))
+    held.open()
+    with socket.socket(fileno=os.dup(held.descriptor)) as inherited:
+        await held.close()
+        inherited.setblocking(True)
+        with socket.create_connection(inherited.getsockname(), 10):
+            inherited.accept()[0].close()
 
 
 def test_lines_are_passed_on_whole_however_they_come() -> None:

@@ -72,6 +72,8 @@ class HeldSocket:
             listening.cancel()
             raise CannotShare
         port.stopReading()
+        # To shut the socket down would do so for those who inherited it, too: they would be told of an error while they still accept.
+        port._shouldShutdown = False  # noqa: SLF001 - there is no public way
         self._port = port
 
     @property
