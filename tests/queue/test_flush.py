@@ -1,7 +1,11 @@
-"""What is hurried by hand."""
+"""What is hurried by hand, and a list that nobody can show."""
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 from queueing import anEnvelope
@@ -28,3 +32,24 @@ def test_flush_makes_due_what_was_put_off_because_nobody_could_be_reached(tmp_pa
     assert administration.flush(Choice(), 1e9) == ["PUTOFF"]
     assert [message.progress[0].nextAttempt for message in administration.messages(Choice())] == [AT_ONCE, 2e9]
     administration.close()
+
+
+def test_a_list_goes_to_any_terminal_and_ends_when_nobody_reads(tmp_path: Path) -> None:
+    database = Database(databaseOf(str(tmp_path)), bodiesOf(str(tmp_path)), MIGRATIONS)
+
+    def write(connection: sqlite3.Connection) -> None:
+        for number in range(2000):
+            envelope = anEnvelope(f"E{number}", "m\u00fcller@mx.test")
+            rows.insert(connection, QueuedMessage(envelope.id, envelope, [Progress(envelope.recipients[0])], 1e9, 2), b"\r\n", None, eightBit=False)
+
+    database.write(write)
+    database.close()
+    command = [sys.executable, "-m", "twisted_smtplite", "queue", "list", "--queue", str(tmp_path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert b"m\\xfcller@mx.test" in done.stdout and done.stderr == b""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reading:
+        assert reading.stdout is not None and reading.stderr is not None
+        reading.stdout.readline()
+        reading.stdout.close()
+        assert reading.stderr.read() == b""

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import getopt
 import json
+import os
 import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from io import TextIOWrapper
 from typing import ClassVar, NamedTuple
 
 from twisted.python import usage
@@ -121,6 +123,9 @@ def queue(arguments: Sequence[str]) -> None:
     except usage.UsageError as error:
         fail(f"queue: {error}; --help shows the options", ExitStatus.USAGE)
     directory = options["queue"] or DEFAULT_QUEUE
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Addresses may have characters that the terminal does not know.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         administration = Administration(directory)
         try:
@@ -131,6 +136,10 @@ def queue(arguments: Sequence[str]) -> None:
         fail(f"queue: {error}")
     except sqlite3.Error as error:
         fail(f"queue: the queue in {directory} cannot be used: {error}")
+    except BrokenPipeError:
+        # Whoever reads has seen enough; nor can the rest be written when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except OSError as error:
         fail(f"queue: the queue in {directory} cannot be used: {error.strerror or error}")
     if missing:
