@@ -106,6 +106,9 @@ class MemoryStore:
         row = self.rows.get(message.id)
         return Content.of(row.text if row else b"")
 
+    def maySend(self, message: QueuedMessage) -> bool:
+        return message.id in self.rows and not self.rows[message.id].message.held
+
     def record(self, message: QueuedMessage, reports: Sequence[NewReport] = ()) -> Deferred[None]:
         if self._fails():
             return fail(OSError(28, "No space left on device"))

@@ -53,3 +53,23 @@ def test_a_list_goes_to_any_terminal_and_ends_when_nobody_reads(tmp_path: Path) 
         reading.stdout.readline()
         reading.stdout.close()
         assert reading.stderr.read() == b""
+
+
+def test_a_message_that_leaves_while_it_is_looked_up_is_not_there(tmp_path: Path) -> None:
+    database = Database(databaseOf(str(tmp_path)), bodiesOf(str(tmp_path)), MIGRATIONS)
+    envelopes = [anEnvelope("LEAVES"), anEnvelope("STAYS")]
+    for envelope in envelopes:
+        message = QueuedMessage(envelope.id, envelope, [Progress(envelope.recipients[0])], 1e9, 2)
+        database.write(lambda connection, message=message: rows.insert(connection, message, b"\r\n", None, eightBit=False))  # type: ignore[misc]
+    reader = sqlite3.connect(databaseOf(str(tmp_path)), isolation_level=None)
+    statements: list[str] = []
+
+    def between(statement: str) -> None:
+        statements.append(statement)
+        if len(statements) == 2:
+            database.write(lambda connection: rows.remove(connection, ["LEAVES"]))
+
+    reader.set_trace_callback(between)
+    assert [message.id for message in rows.find(reader, ["LEAVES", "STAYS"])] == ["STAYS"]
+    reader.close()
+    database.close()

@@ -402,6 +402,21 @@ def test_a_message_in_hold_is_not_sent() -> None:
     assert world.sender.calls == []
 
 
+def test_what_is_held_while_it_waits_for_its_turn_is_not_sent_until_it_is_released() -> None:
+    world = World(limits=RunnerLimits(perDestination=1))
+    first, second, third = (world.store.put("a@mx.test") for _ in range(3))
+    world.store.rows[second.id].message.held = True
+    world.store.changed()
+    world.sender.script = accepting
+    world.sender.open[0].reply(OK)
+    world.wait(MINUTE)
+    assert [world.store.states(message) for message in (first, second, third)] == [[State.SENT], [State.WAITING], [State.SENT]]
+    world.store.rows[second.id].message.held = False
+    world.store.changed()
+    world.wait(1)
+    assert world.store.states(second) == [State.SENT] and not world.store.taken
+
+
 def test_a_late_message_is_returned_without_another_attempt() -> None:
     world = World()
     world.sender.script = lambda call: call.reply(OK if call.envelope.sender.isNull else BUSY)

@@ -124,6 +124,9 @@ class Store(Protocol):
     def content(self, message: QueuedMessage) -> Content:
         """The text, to send it or to quote it; opens its file only when it is read."""
 
+    def maySend(self, message: QueuedMessage) -> bool:
+        """False when the message, which was taken, has been held or dropped since. Answers at once."""
+
     def record(self, message: QueuedMessage, reports: Sequence[NewReport] = ()) -> Deferred[None]:
         """Keeps what `message.progress` says now, and puts the reports into the queue, both or neither; the message is no longer taken.
 

@@ -57,6 +57,9 @@ def find(connection: sqlite3.Connection, ids: Iterable[str]) -> list[QueuedMessa
         progress.setdefault(number, []).append(Progress(recipientFrom(recipient), *tried, host, bool(warned)))
     found = []
     for number, queueId, envelope, user, size, queuedAt, held, report in messages:
+        if number not in progress:
+            # It left the queue between the two statements.
+            continue
         recipients = progress[number]
         whole = envelopeFrom(envelope, [one.recipient for one in recipients])
         found.append(QueuedMessage(queueId, whole, recipients, queuedAt, size, bool(held), user, bool(report)))
@@ -127,6 +130,11 @@ def text(connection: sqlite3.Connection, queueId: str) -> tuple[bytes | None, st
     """The octets of the message's text or the name of its file, and True when it has octets above 127; None when it is not there."""
     row = connection.execute(_TEXT, (queueId,)).fetchone()
     return None if row is None else (row[0], row[1], bool(row[2]))
+
+
+def mayGo(connection: sqlite3.Connection, queueId: str) -> bool:
+    """True when there is a message of this id, and nobody holds it."""
+    return connection.execute("SELECT 1 FROM message WHERE queueId = ? AND held = 0", (queueId,)).fetchone() is not None
 
 
 def domainOf(progress: Progress) -> str:

@@ -315,6 +315,10 @@ class Runner:
         if isLate(transaction.work.message, transaction.began):
             self._destinations.released(transaction)
             self._tooLate(transaction)
+        elif not self._store.maySend(transaction.work.message):
+            # Somebody has held it, or taken it out, while it waited for its turn.
+            self._destinations.released(transaction)
+            self._close(transaction)
         else:
             self._sending[transaction] = sending = maybeDeferred(self._send, transaction, transaction.began)
             sending.addBoth(self._answered, transaction)

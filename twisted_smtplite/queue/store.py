@@ -80,7 +80,7 @@ class QueueStore(DatabaseStorage[Any]):
             ids = rows.due(connection, now, count, self._taken.copy())
             place = {queueId: index for index, queueId in enumerate(ids)}
             found = sorted(rows.find(connection, ids), key=lambda message: place[message.id])
-            self._taken.update(ids)
+            self._taken.update(message.id for message in found)
             return found
 
         return self._reading(take)
@@ -92,6 +92,15 @@ class QueueStore(DatabaseStorage[Any]):
     def content(self, message: QueuedMessage) -> Content:
         """See `entries.Store.content`."""
         return QueuedText(message, self._textOf, self.database.bodies)
+
+    def maySend(self, message: QueuedMessage) -> bool:
+        """See `entries.Store.maySend`."""
+        try:
+            return rows.mayGo(self._ownReader(), message.id)
+        except sqlite3.Error:
+            # Its text cannot be read either, and then that is said.
+            self._closeReader()
+            return True
 
     def record(self, message: QueuedMessage, reports: Sequence[NewReport] = ()) -> Deferred[None]:
         """See `entries.Store.record`. When it fails the message is still taken: call it again."""
@@ -174,12 +183,15 @@ class QueueStore(DatabaseStorage[Any]):
     def _textOf(self, queueId: str) -> tuple[bytes | None, str | None, bool] | None:
         """See `rows.text`. In the reactor's thread, by a connection that never waits for those who write."""
         try:
-            if self._reader is None:
-                self._reader = openToRead(self.path, MIGRATIONS)
-            return rows.text(self._reader, queueId)
+            return rows.text(self._ownReader(), queueId)
         except sqlite3.Error:
             self._closeReader()
             raise
+
+    def _ownReader(self) -> sqlite3.Connection:
+        if self._reader is None:
+            self._reader = openToRead(self.path, MIGRATIONS)
+        return self._reader
 
     def _closeReader(self) -> None:
         reader, self._reader = self._reader, None
