@@ -78,8 +78,8 @@ def test_git_sends_patches_with_it(sink: Sink, tmp_path: Path) -> None:
     command = f"{sys.executable} -m twisted_smtplite sendmail -i -S {sink.address}"
     arguments = ["--to=ben@mx.test", "--from=ann@client.test", "--suppress-cc=all", "--confirm=never", f"--sendmail-cmd={command}", str(patch)]
     done = subprocess.run(["git", "send-email", *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=30)
-    if "not a git command" in done.stderr:
-        pytest.skip("git send-email is not installed")
+    if "not a git command" in done.stderr or "Mail::Address" in done.stderr:
+        pytest.skip("git send-email is not installed, or lacks a part of its own")
     assert done.returncode == 0, done.stderr
     [kept] = sink.messages()
     assert kept.recipients == ["ben@mx.test"]
