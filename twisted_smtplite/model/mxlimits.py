@@ -21,7 +21,7 @@ class MXLimits:
     """
 
     attempts: int = 5
-    """Addresses that are tried for one message to one domain (RFC 5321 5.1: at least two)."""
+    """Addresses that are tried for one message to one domain (RFC 5321 5.1 wants two at least)."""
     hosts: int = 10
     """Hosts of one domain that are looked at, the preferred first."""
     domains: int = 20

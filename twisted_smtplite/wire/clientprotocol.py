@@ -103,9 +103,9 @@ class SMTPClient(PatientLineReceiver):
         """Sends a message. May be called again before that is done: they go out in order, as close together as the server allows.
 
         Returns:
-            A Deferred of an outcome for each recipient, whatever the server says. It fails with an `SMTPClientError` when the message cannot go
-            to this server (`Unsendable`: the session goes on), or the connection ended before anything of it was answered (`ConnectionFailed`:
-            it may safely be sent elsewhere). Cancelling it ends the connection, unless the message had not begun.
+            A Deferred of an outcome for each recipient, whatever the server says. It fails with `Unsendable` when the message cannot go to this
+            server, and the session goes on; with `ConnectionFailed` when the connection ended before anything of it was answered, so that it
+            may safely be sent elsewhere. Cancelling it ends the connection, unless the message had not begun.
         """
         deferred: Deferred[Delivery] = Deferred(lambda _: self._cancelled(message))
         if not self.usable:
