@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from ..model.clientprofile import ClientLimits
+from ..model.clientprofile import ClientLimits, requirePositive
 from ..model.errors import ConnectionFailed
 from ..model.results import Delivery, PeerReply, Stage
 from .connector import Connector
@@ -51,9 +51,7 @@ class PoolLimits:
     """How long a connection without work is kept, in seconds. Servers close one after five minutes (RFC 5321 4.5.3.2.7), many sooner."""
 
     def __post_init__(self) -> None:
-        for row in fields(self):
-            if not 0 < getattr(self, row.name) < inf:
-                raise ValueError(f"{row.name} is {getattr(self, row.name)}: it must be more than 0, and finite")
+        requirePositive(self)
 
 
 class Connection(Protocol):

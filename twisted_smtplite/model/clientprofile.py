@@ -9,6 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum
 from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class TLSUse(Enum):
@@ -117,6 +121,15 @@ class ClientLimits:
     """Messages that may be on their way in one connection without an answer: so many may be doubled when it breaks (RFC 1047)."""
 
     def __post_init__(self) -> None:
-        for row in fields(self):
-            if not 0 < getattr(self, row.name) < inf:
-                raise ValueError(f"{row.name} is {getattr(self, row.name)}: it must be more than 0, and finite")
+        requirePositive(self)
+
+
+def requirePositive(limits: DataclassInstance) -> None:
+    """Looks at each field of some limits.
+
+    Raises:
+        ValueError: one is zero, negative or not finite (nan neither); the text names it.
+    """
+    for row in fields(limits):
+        if not 0 < getattr(limits, row.name) < inf:
+            raise ValueError(f"{row.name} is {getattr(limits, row.name)}: it must be more than 0, and finite")
