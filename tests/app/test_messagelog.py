@@ -312,6 +312,20 @@ def test_an_event_is_not_lost_when_another_thread_writes_meanwhile(monkeypatch: 
     assert [line.split()[-1] for line in it.written()] == ["other", "one"]
 
 
+def test_what_a_signal_handler_logs_in_the_middle_of_a_write_comes_behind_it() -> None:
+    it = Stream(TextForm())
+    write = it.write
+
+    def interrupted(text: str) -> None:
+        it.write = write  # type: ignore[method-assign]
+        it.log.info("Received SIGTERM")
+        write(text)
+
+    it.write = interrupted  # type: ignore[method-assign]
+    it.log.info("one")
+    assert [line.split()[-1] for line in it.written()] == ["one", "SIGTERM"]
+
+
 def test_many_threads_lose_no_event_and_mix_no_lines() -> None:
     it = Stream(TextForm())
 

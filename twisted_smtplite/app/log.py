@@ -253,7 +253,8 @@ class LogStream(EventLines):
         self._encoding = getattr(file, "encoding", None) or "utf-8"
         self._installed = False
         self._armed = False
-        # Always the same list: each thread appends to it, also while another one takes out what it holds; the lock keeps writers in order.
+        # Always the same list: each thread appends to it, also while another one takes out what it holds; the lock keeps writers in order. Nobody
+        # waits for it: a signal handler logs in the middle of anything, also of a write.
         self._lines: list[str] = []
         self._lock = Lock()
 
@@ -291,16 +292,21 @@ class LogStream(EventLines):
         self.flush()
 
     def flush(self) -> None:
-        """Writes what waits."""
-        with self._lock:
-            count = len(self._lines)
-            if not count:
-                return
-            text = "".join(self._lines[:count])
-            del self._lines[:count]
+        """Writes what waits; while another thread is writing, that one does."""
+        # Once more after each write: whoever came meanwhile has left it to us.
+        while self._lines and self._lock.acquire(blocking=False):
             try:
-                self._file.write(text)
-                self._file.flush()
-            except OSError:
-                # The log is full or its reader is gone. There is nowhere to say so, and mail must not wait for a log.
-                pass
+                self._write()
+            finally:
+                self._lock.release()
+
+    def _write(self) -> None:
+        count = len(self._lines)
+        text = "".join(self._lines[:count])
+        del self._lines[:count]
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError:
+            # The log is full or its reader is gone. There is nowhere to say so, and mail must not wait for a log.
+            pass
