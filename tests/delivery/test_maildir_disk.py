@@ -161,6 +161,14 @@ async def test_a_large_message_that_breaks_off_leaves_nothing(makeMaildir: Any, 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_client_that_is_cut_off_by_the_end_leaves_nothing(makeMaildir: Any, tmp_path: Path) -> None:
+    delivery = makeMaildir()
+    await breakOff(await begin(delivery), LARGE, waiting=False)
+    delivery.stopService()
+    assert filesIn(tmp_path) == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_message_whose_client_left_before_its_turn_is_not_stored(makeMaildir: Any, tmp_path: Path) -> None:
     delivery = makeMaildir()
     message = await begin(delivery)

@@ -210,6 +210,14 @@ async def test_a_large_message_that_breaks_off_leaves_nothing(make: Any, path: P
     assert bodies(path) == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_is_cut_off_by_the_end_leaves_nothing(make: Any, path: Path) -> None:
+    delivery = make()
+    await breakOff(await begin(delivery), LARGE, waiting=False)
+    delivery.stopService()
+    assert bodies(path) == []
+
+
 @pytest.mark.parametrize("content", [[CONTENT], LARGE], ids=["small", "large"])
 @pytest_twisted.ensureDeferred
 async def test_a_message_whose_client_left_before_its_turn_is_not_stored(make: Any, path: Path, content: list[bytes]) -> None:

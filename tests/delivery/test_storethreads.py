@@ -54,3 +54,17 @@ async def test_stopping_waits_for_all_that_was_handed_over() -> None:
     assert sorted(done) == list(range(20))
     for answer in answers:
         await answer
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_waits_for_what_follows_from_the_answers() -> None:
+    threads = Threads(IReactorFromThreads(reactor), 2, "some")
+    heard: list[object] = []
+
+    def fail() -> None:
+        raise OSError("broken")
+
+    answer = threads.run(lambda: 1).addCallback(lambda one: threads.run(lambda: one + 1))
+    answer.addCallback(heard.append).addCallback(lambda _: threads.run(fail)).addErrback(lambda failure: heard.append(failure.type))
+    threads.stop()
+    assert heard == [2, OSError]

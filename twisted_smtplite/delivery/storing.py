@@ -133,10 +133,11 @@ class Storage(Service, ABC, Generic[M, R]):
         return self._pool
 
     def _endThreads(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.stop()
+        if self._pool is not None:
+            # What follows from its last answers may still need it.
+            self._pool.stop()
             self.commits.finish()
+            self._pool = None
             self.syncers.shutdown()
             self.close()
 

@@ -7,6 +7,7 @@ waits for that.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 class Threads:
-    """Threads that are started as they are needed, and end with `stop`. All methods are called in the reactor's thread.
+    """Threads that are started as they are needed, and end with `stop`. All methods are called in the reactor's thread, which hears all answers.
 
     Args:
         reactor: what their results go to.
@@ -35,11 +36,17 @@ class Threads:
         self._threads: list[Thread] = []
         self._unanswered = 0
         self._queue: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
+        self._answers: deque[tuple[Deferred[Any], Any]] = deque()
+        self._stopped = False
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
-        """Has `work` done in a thread, after what was handed over before. Do not cancel this Deferred: what it stands for cannot be stopped."""
+        """Has `work` done in a thread, after what was handed over before; after `stop`, here. Do not cancel this Deferred: work cannot be stopped."""
         answer: Deferred[T] = Deferred()
         self._unanswered += 1
+        if self._stopped:
+            self._answers.append((answer, _done(work)))
+            self._answer()
+            return answer
         if len(self._threads) < min(self._unanswered, self._most):
             thread = Thread(target=self._loop, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
@@ -48,24 +55,35 @@ class Threads:
         return answer
 
     def stop(self) -> None:
-        """Waits until all work is done. Its results still go to the reactor."""
+        """Waits until all work is done and answered, and what follows from the answers too: the reactor may not turn again."""
+        self._stopped = True
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        while self._answers:
+            self._answer()
 
     def _loop(self) -> None:
         while (job := self._queue.get()) is not None:
             work, answer = job
-            result: Any
-            try:
-                result = work()
-            except BaseException:  # noqa: BLE001 - it belongs to who waits for the answer
-                result = Failure()  # type: ignore[no-untyped-call]
-            self._reactor.callFromThread(self._answer, answer, result)
+            self._answers.append((answer, _done(work)))
+            self._reactor.callFromThread(self._answer)
 
-    def _answer(self, answer: Deferred[Any], result: Any) -> None:
+    def _answer(self) -> None:
+        if not self._answers:
+            # `stop` has given it.
+            return
         self._unanswered -= 1
+        answer, result = self._answers.popleft()
         # A Failure calls the errbacks.
         answer.callback(result)
+
+
+def _done(work: Callable[[], Any]) -> Any:
+    """Does it. What it raises is returned as a Failure."""
+    try:
+        return work()
+    except BaseException:  # noqa: BLE001 - it belongs to who waits for the answer
+        return Failure()  # type: ignore[no-untyped-call]
