@@ -51,6 +51,18 @@ def test_a_message_is_stored_and_logged_and_the_server_drains_at_sigterm(way: st
     assert not (tmp_path / "twistd.pid").exists()
 
 
+def test_who_says_all_at_once_and_ends_its_side_is_answered_to_the_end(start: Callable[..., Server], tmp_path: Path) -> None:
+    # As `nc -N` does.
+    message = b"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\nDATA\r\nSubject: x\r\n\r\nhello\r\n.\r\n"
+    server = start(WAYS["smtplite"], "--port", "0")
+    with socket.create_connection(("127.0.0.1", server.port()), timeout=10) as client, client.makefile("rb") as heard:
+        client.sendall(b"HELO client.test\r\n" + message * 3 + b"QUIT\r\n")
+        client.shutdown(socket.SHUT_WR)
+        codes = [line[:3] for line in heard]
+    assert codes == [b"220", b"250", *[b"250", b"250", b"354", b"250"] * 3, b"221"]
+    assert len(messages(tmp_path / "Maildir")) == 3
+
+
 def test_in_the_background_the_log_is_twistds_log_file_and_the_directory_is_its_own(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -106,6 +106,14 @@ def test_nothing_is_parsed_while_waiting_and_reading_stops_when_more_comes(echo:
     assert echo.transport.producerState == "producing"  # type: ignore[attr-defined]
 
 
+def test_the_end_of_the_connection_is_not_read_before_what_came_before_it(echo: Echo) -> None:
+    echo.dataReceived(b"wait\r\na\r\n")
+    assert echo.transport.producerState == "paused"  # type: ignore[attr-defined]
+    echo.release()
+    assert echo.heard == [b"wait", b"a"]
+    assert echo.transport.producerState == "producing"  # type: ignore[attr-defined]
+
+
 def test_a_peer_that_does_not_read_is_not_read_from(echo: Echo) -> None:
     echo.pauseProducing()
     assert echo.stuck

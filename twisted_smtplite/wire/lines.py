@@ -89,6 +89,9 @@ class PatientLineReceiver(LineReceiver):
                 self._adjustReading()
             return
         self._parse(self._unread + data)
+        if self._holds:
+            # Not only for the memory: a peer may end its side right behind its last command, and is not gone before that is answered.
+            self._adjustReading()
 
     def _parse(self, data: bytes) -> None:
         """Hands out lines and raw data until the data ends or something holds. What is left waits in `_unread`."""
