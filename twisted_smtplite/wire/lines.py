@@ -89,9 +89,6 @@ class PatientLineReceiver(LineReceiver):
                 self._adjustReading()
             return
         self._parse(self._unread + data)
-        if self._holds:
-            # Not only for the memory: a peer may end its side right behind its last command, and is not gone before that is answered.
-            self._adjustReading()
 
     def _parse(self, data: bytes) -> None:
         """Hands out lines and raw data until the data ends or something holds. What is left waits in `_unread`."""
@@ -128,6 +125,9 @@ class PatientLineReceiver(LineReceiver):
             self._parsing = False
         if offset < len(data) and not self._holds & _CLOSING:
             self._unread = data[offset:] + self._unread
+            if self._holds:
+                # Not only for the memory: a peer may end its side right behind its last command, and is not gone before that is answered.
+                self._adjustReading()
         if self.output:
             self.flush()
         if self._action is not None:
