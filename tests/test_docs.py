@@ -83,6 +83,7 @@ class ShellReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.log = directory.with_name(f"{directory.name}.log")
         self.server: subprocess.Popen[str] | None = None
         self.port = freePort()
 
@@ -93,7 +94,8 @@ class ShellReader:
         arguments = ["bash", "-c", f"set -o pipefail; {'exec ' if _SERVER.match(line) and '&&' not in line else ''}{command}"]
         if _SERVER.match(line):
             self.stopServer()
-            self.server = subprocess.Popen(arguments, cwd=self.directory, env=environment, text=True, start_new_session=True)
+            with self.log.open("a") as log:
+                self.server = subprocess.Popen(arguments, cwd=self.directory, env=environment, stdout=log, text=True, start_new_session=True)
             waitFor(self.port, self.server)
             return ""
         done = subprocess.run(arguments, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=50)
@@ -124,6 +126,8 @@ def test_shell_examples_run(page: Path, tmp_path: Path) -> None:
     with shell(tmp_path) as reader:
         for line in lines:
             reader.type(line)
+    # Each client that has sent something says goodbye.
+    assert re.findall(r"broken-session .* messages=[1-9].*", reader.log.read_text() if reader.log.exists() else "") == []
 
 
 def setupCommands() -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 from programs import BIN, STATUS, WAYS, Server, messages, starting
 
 from twisted_smtplite.app.cli import main
+from twisted_smtplite.app.commands import COMMANDS
 
 everyWay = pytest.mark.parametrize("way", WAYS)
 MESSAGE = re.compile(
@@ -188,7 +189,7 @@ def test_the_help_of_the_program_names_its_commands(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["--help"], ["--list-deliveries"], ["export", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [*([name, "--help"] for name in COMMANDS), ["--help"], ["--list-deliveries"]], ids=" ".join)
 def test_who_shows_something_that_nobody_reads_ends_quietly_as_by_sigpipe(arguments: list[str], unbuffered: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -198,3 +199,10 @@ def test_who_shows_something_that_nobody_reads_ends_quietly_as_by_sigpipe(argume
     finally:
         os.close(writing)
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_standard_output_nothing_is_shown_and_that_is_no_error(name: str) -> None:
+    command = ["bash", "-c", 'exec "$0" "$@" >&-', str(BIN / "smtplite"), name, "--help"]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, timeout=30)
+    assert (ended.returncode, ended.stderr) == (0, b"")

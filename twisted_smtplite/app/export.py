@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
@@ -52,7 +51,7 @@ def export(arguments: Sequence[str]) -> None:
         SystemExit: it cannot be done; nothing half is left.
     """
     if arguments in (["--help"], ["-h"]):
-        sys.stdout.write(_HELP)
+        print(_HELP, end="")
         return
     if len(arguments) != 3 or arguments[1] not in _FORMS:
         fail(f"export needs a database, a form and a target: {_USAGE}")
