@@ -125,13 +125,13 @@ class PatientLineReceiver(LineReceiver):
             self._parsing = False
         if offset < len(data) and not self._holds & _CLOSING:
             self._unread = data[offset:] + self._unread
-            if self._holds:
-                # Not only for the memory: a peer may end its side right behind its last command, and is not gone before that is answered.
-                self._adjustReading()
         if self.output:
             self.flush()
         if self._action is not None:
             self._interrupt()
+        elif self._unread and self._holds:
+            # Not only for the memory: a peer may end its side right behind its last command, and is not gone before that is answered.
+            self._adjustReading()
 
     def _interrupt(self) -> None:
         """Does what parsing was interrupted for."""
