@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -307,15 +308,75 @@ def test_without_pipelining_each_chunk_waits_for_the_reply_to_the_one_before() -
     result = talk.send(_Text(b"one\r\n", b"two\r\n", late, b"four\r\n"))
     talk.say(b"250 OK\r\n")
     talk.heard()
-    for expected in (b"BDAT 5\r\none\r\n", b"", b"BDAT 6 LAST\r\nfour\r\n"):
+    for expected in (b"BDAT 5\r\none\r\n", b""):
         talk.say(b"250 OK\r\n")
         assert talk.heard() == expected
-        if not expected:
-            late.callback(b"three\r\n")
-            assert talk.heard() == b"BDAT 5\r\ntwo\r\n"
-            talk.say(b"250 OK\r\n")
-            assert talk.heard() == b"BDAT 7\r\nthree\r\n"
+    late.callback(b"three\r\n")
+    assert talk.heard() == b"BDAT 5\r\ntwo\r\n"
     talk.say(b"250 OK\r\n")
+    assert talk.heard() == b"BDAT 13 LAST\r\nthree\r\nfour\r\n"
+    talk.say(b"250 OK\r\n")
+    assert result[0].complete
+    talk.leave()
+
+
+def test_of_a_text_of_unknown_size_few_chunks_are_sent_without_an_answer() -> None:
+    talk = _Talk(_CHUNKING, limits=ClientLimits(pipelinedChunks=4))
+    octets = b"x" * 65_534 + b"\r\n"
+    result = talk.send(_Text(*[octets] * 20, succeed(b"end\r\n")))
+    talk.say(b"250 OK\r\n250 OK\r\n")
+    said = [talk.heard().count(b"BDAT")]
+    while not result:
+        talk.say(b"250 OK\r\n")
+        said.append(talk.heard().count(b"BDAT"))
+    assert result[0].complete
+    assert sum(said) == 21
+    unanswered = [sum(said[: at + 1]) - at for at in range(len(said))]
+    # One, and with each that is taken another, up to the limit.
+    assert unanswered[:6] == [1, 2, 3, 4, 4, 4]
+    assert max(unanswered) == 4
+    talk.leave()
+
+
+def test_a_text_whose_first_chunk_is_refused_is_not_sent_on() -> None:
+    talk = _Talk(_CHUNKING)
+    result = talk.send(_Text(*[b"x" * 65_534 + b"\r\n"] * 20, succeed(b"end\r\n")))
+    talk.say(b"250 OK\r\n250 OK\r\n")
+    assert talk.heard().count(b"BDAT") == 1
+    talk.say(b"552 5.3.4 Too large\r\n")
+    assert _replies(result[0]) == ["data 552 5.3.4 Too large"]
+    assert talk.heard() == b""
+    talk.leave()
+
+
+def test_of_a_text_with_a_refused_chunk_only_what_was_on_its_way_is_refused_too() -> None:
+    talk = _Talk(_CHUNKING)
+    result = talk.send(_Text(*[b"x" * 65_534 + b"\r\n"] * 20, succeed(b"end\r\n")))
+    talk.say(b"250 OK\r\n250 OK\r\n250 OK\r\n250 OK\r\n")
+    assert talk.heard().count(b"BDAT") == 1 + 2 + 2
+    talk.say(b"552 5.3.4 Too large\r\n")
+    assert talk.heard() == b""
+    talk.say(b"503 5.5.1 Not now\r\n503 5.5.1 Not now\r\n")
+    assert _replies(result[0]) == ["data 552 5.3.4 Too large"]
+    again = talk.send(_Text(b"one\r\n"))
+    assert talk.heard().startswith(b"RSET\r\nMAIL ")
+    talk.say(b"250 OK\r\n" * 4)
+    assert again[0].complete
+    talk.leave()
+
+
+def test_small_pieces_that_wait_for_a_reply_become_one_chunk() -> None:
+    talk = _Talk(_CHUNKING)
+    result = talk.send(_Text(*[b"one\r\n"] * 20_000, succeed(b"end\r\n")))
+    talk.say(b"250 OK\r\n250 OK\r\n")
+    said = b""
+    while not result:
+        talk.clock.advance(0)
+        said += talk.heard()
+        talk.say(b"250 OK\r\n")
+    sizes = [int(size) for size in re.findall(rb"BDAT (\d+)", said)]
+    assert (sizes[0], sum(sizes)) == (5, 100_005)
+    assert len(sizes) < 10
     assert result[0].complete
     talk.leave()
 

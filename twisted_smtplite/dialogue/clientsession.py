@@ -96,7 +96,7 @@ class ClientSession:
     @property
     def listening(self) -> bool:
         """True while a reply has to come before anything more is said, be it a piece of a text."""
-        return bool(self.awaited) and not self.pipelining
+        return bool(self.awaited) and (not self.pipelining or self._chunksAhead)
 
     @property
     def stage(self) -> Stage:
@@ -288,6 +288,12 @@ class ClientSession:
     def ended(self) -> None:
         """QUIT was answered."""
         self._events.append(Ended())
+
+    @property
+    def _chunksAhead(self) -> bool:
+        """True while as many chunks are on their way as may be: one more than the server has taken, up to a limit. A refused one refuses them all."""
+        text = self.writing
+        return text is not None and text.chunked and text.size is None and text.open >= min(text.taken + 1, self.limits.pipelinedChunks)
 
     def _next(self) -> bool:
         """Begins the next transaction, if there is one, and few enough are without an answer (RFC 1047)."""

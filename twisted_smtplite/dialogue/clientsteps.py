@@ -61,6 +61,7 @@ class Transaction:
         begun: True once a command was sent.
         answered: True once a reply came.
         asked: True once DATA, or the text, was sent.
+        taken: how many chunks of its text the server has taken.
         sent: True once the text was sent whole.
         closed: True when nothing more is sent for it.
         open: how many replies have to come.
@@ -70,7 +71,7 @@ class Transaction:
 
     __slots__ = (
         "answered", "asked", "begun", "chunked", "closed", "eager", "envelope", "left", "open", "outcomes", "prdr", "recipients", "script", "sent",
-        "size",
+        "size", "taken",
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope, recipients: Sequence[Recipient], size: int | None) -> None:
@@ -80,7 +81,7 @@ class Transaction:
         self.outcomes: list[RecipientOutcome | None] = [None] * len(recipients)
         self.script: deque[tuple[Command, bytes, int]] = deque()
         self.chunked = self.eager = self.begun = self.answered = self.asked = self.sent = self.closed = False
-        self.open = 0
+        self.open = self.taken = 0
         self.left = len(recipients)
         self.prdr: dict[int, PeerReply] | None = None
 

@@ -174,7 +174,9 @@ def chunkReply(session: ClientSession, awaited: Awaited, reply: PeerReply) -> No
             session.writing = None
             session.tell(StopText(transaction))
             close(session, transaction)
-    elif reply.code // 100 != 2:
+    elif reply.code // 100 == 2:
+        transaction.taken += 1
+    else:
         session.violated(awaited, reply)
 
 

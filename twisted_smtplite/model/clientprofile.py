@@ -119,6 +119,8 @@ class ClientLimits:
     """Octets of the largest text that is sent together with its MAIL and RCPT, before anybody knows whether they are welcome (RFC 3030 4.2)."""
     pipelinedMessages: int = 8
     """Messages that may be on their way in one connection without an answer: so many may be doubled when it breaks (RFC 1047)."""
+    pipelinedChunks: int = 16
+    """Chunks of a text of unknown size that may be on their way without an answer: when one is refused so are those behind it (RFC 3030 2)."""
 
     def __post_init__(self) -> None:
         requirePositive(self)

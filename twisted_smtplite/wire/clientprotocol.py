@@ -178,8 +178,9 @@ class SMTPClient(PatientLineReceiver):
             return
         if reply is not None:
             self._deadline = 0.0
+            held = self._session.listening
             self._act(self._session.reply(reply))
-            if self._feed is not None and not self._session.pipelining:
+            if held and self._feed is not None:
                 # The next chunk has waited for this.
                 self._feed.run()
 

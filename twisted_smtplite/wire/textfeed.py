@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Octets that are written in one go, so that a text that comes from memory leaves others their turn; a piece counts for a few more than it has.
 _BURST = 262_144
 _PIECE = 64
+# Octets that are gathered into one chunk while its turn has not come.
+_CHUNK = 65_536
 
 
 class TextFeed:
@@ -47,6 +49,7 @@ class TextFeed:
         "_finished",
         "_halted",
         "_held",
+        "_heldSize",
         "_later",
         "_left",
         "_paused",
@@ -82,8 +85,9 @@ class TextFeed:
         # What is still to come, where that is known.
         self._left = transaction.size
         # The piece that may be the last. Where the size was announced the server takes the message when it has that one, so it waits until the text
-        # says that it is over; else the last chunk says that it is the last.
-        self._held = b""
+        # says that it is over; else the last chunk says that it is the last, and pieces whose turn has not come are one chunk.
+        self._held: list[bytes] = []
+        self._heldSize = 0
         self._paused = False
         self._running = False
         self._burst = 0
@@ -131,13 +135,17 @@ class TextFeed:
 
     def _send(self) -> bool:
         """Takes pieces as long as something may be written. Returns True when the text was sent whole."""
-        while self._pieces is not None and not self._paused and self.waiting is None and not self._session.listening:
+        session = self._session
+        while self._pieces is not None and not self._paused and self.waiting is None and (self._heldSize < _CHUNK or not session.listening):
             if self._burst >= _BURST:
                 self._later(self.run)
                 break
             try:
                 piece = next(self._pieces)
             except StopIteration:
+                if session.listening:
+                    # The last chunk has its turn later. A generator that has ended ends again.
+                    break
                 return self._end()
             if isinstance(piece, Deferred):
                 self._await(piece)
@@ -179,26 +187,31 @@ class TextFeed:
             return
         if self._stuffer is not None:
             self._write(self._stuffer.take(piece))
-        elif not self._whole:
-            if self._held:
-                self._session.chunk(len(self._held), last=False)
-                self._write(self._held)
-            self._held = piece
         elif self._left:
             self._write(piece)
         else:
-            self._held = piece
+            if self._held and not self._whole and not self._session.listening:
+                self._session.chunk(self._heldSize, last=False)
+                self._writeHeld()
+            self._held.append(piece)
+            self._heldSize += len(piece)
 
     def _end(self) -> bool:
         if self._left:
             raise _changed(self._session.host)
         if self._stuffer is not None:
-            self._held = self._stuffer.end()
+            self._write(self._stuffer.end())
         elif not self._whole:
-            self._session.chunk(len(self._held), last=True)
-        self._write(self._held)
+            self._session.chunk(self._heldSize, last=True)
+        self._writeHeld()
         self._pieces = None
         return True
+
+    def _writeHeld(self) -> None:
+        for piece in self._held:
+            self._write(piece)
+        self._held.clear()
+        self._heldSize = 0
 
 
 def _pieces(text: Text) -> Generator[bytes | Deferred[bytes], None, None]:
