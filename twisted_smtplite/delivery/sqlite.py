@@ -79,11 +79,11 @@ class _SQLiteMessage(DatabaseMessage):
 
 def _clean(text: str) -> str:
     """Text that can be stored: charsets of strangers decode to halves of characters too."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _asJSON(parameters: Sequence[Parameter]) -> str:
-    return json.dumps(parameters)
+    return json.dumps(parameters) if parameters else "[]"
 
 
 def _make(argument: str, reactor: IReactorCore) -> SQLiteDelivery:

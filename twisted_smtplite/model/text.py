@@ -33,7 +33,7 @@ def decodeText(octets: bytes, charset: str = "") -> str:
     Without a charset, or with an unknown one or US-ASCII, it is read as UTF-8 (RFC 6532 3.2), or when it is not that, as ISO-8859-1, where each
     octet is a character. The result can always be encoded again: it holds no surrogates.
     """
-    codec = _CODECS.get(_NAME_BREAKS.sub("_", charset.lower()).strip("_"), "ascii")
+    codec = _CODECS.get(_NAME_BREAKS.sub("_", charset.lower()).strip("_"), "ascii") if charset else "ascii"
     if codec != "ascii":
         try:
             text = octets.decode(codec, "replace")
@@ -50,6 +50,8 @@ def decodeText(octets: bytes, charset: str = "") -> str:
 
 def decodeWords(text: str) -> str:
     """`text` with its encoded words decoded (RFC 2047), wherever they stand; on one line, whatever they hold."""
+    if "=?" not in text:
+        return _LINE_BREAKS.sub(" ", text)
     pieces: list[str] = []
     run: list[bytes] = []
     runCharset = ""
