@@ -14,6 +14,7 @@ import pytest_twisted
 from twisted.application.service import Application, MultiService
 from twisted.application.twist._options import TwistOptions
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver
 from twisted.scripts.twistd import ServerOptions
@@ -197,12 +198,23 @@ def test_several_deliveries_each_start_and_stop_with_the_service(make: Make, tmp
 def test_the_process_ends_when_an_endpoint_fails_after_the_start() -> None:
     reactor = MemoryReactorClock()
     stopped: list[object] = []
-    reactor.stop = lambda: stopped.append(None)  # type: ignore[method-assign]
+
+    def stop() -> None:
+        stopped.append(None)
+        if len(stopped) > 1:
+            raise ReactorNotRunning
+
+    reactor.stop = stop  # type: ignore[method-assign]
     service = tap.ServerService(EventLines(TextForm()), reactor, None, [])
-    service.listeningFailed(CannotListen(None, RuntimeError("no network")))  # type: ignore[arg-type]
-    assert stopped == [None]
+    for _ in range(2):
+        service.listeningFailed(CannotListen(None, RuntimeError("no network")))  # type: ignore[arg-type]
+    # It may not run yet.
+    assert stopped == []
+    for hook, arguments, _ in reactor.whenRunningHooks:
+        hook(*arguments)
+    assert stopped == [None, None]
     SMTPService.listeningFailed(service, CannotListen(None, None))  # type: ignore[arg-type]
-    assert stopped == [None]
+    assert stopped == [None, None]
 
 
 def test_policies_are_made_in_order_from_the_run_directory(tmp_path: Path, make: Make) -> None:

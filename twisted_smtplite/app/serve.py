@@ -14,6 +14,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
 from .commands import COMMANDS
+from .ending import interruptible
 from .exitstatus import fail
 from .log import FORMS, LogStream
 from .options import Options
@@ -44,19 +45,21 @@ def serve(arguments: Sequence[str]) -> None:
     from twisted.internet import reactor as imported
 
     reactor = cast(Any, imported)
+    ending = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
     stream = LogStream(FORMS[options["log-format"] or "text"](), reactor, sys.stdout)
-    service = buildService(options, reactor, stream)
+    with interruptible():
+        service = buildService(options, reactor, stream)
     globalLogBeginner.beginLoggingTo([stream], redirectStandardIO=False)
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.addSystemEventTrigger("before", "shutdown", _stopAtOnceNextTime)
+    reactor.addSystemEventTrigger("before", "shutdown", _stopAtOnceNextTime, ending)
     reactor.run()
     stream.flush()
 
 
-def _stopAtOnceNextTime() -> None:
+def _stopAtOnceNextTime(numbers: Sequence[int]) -> None:
     """While messages in flight finish, a second signal ends the process: what was accepted is safe."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         signal.signal(number, signal.SIG_DFL)
 
 

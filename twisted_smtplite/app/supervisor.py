@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
+from .ending import endOnce
 from .logged import LoggedService
 from .service import addressText
 from .workers import Worker
@@ -112,6 +113,7 @@ class Supervisor(LoggedService):
             _log.info("Listening on {address} for {count} workers", address=addressText(held.address), count=len(self._places))
         # Not earlier: the end of a process is noticed only then.
         self._reactor.callWhenRunning(self._startAll)
+        self._reactor.callWhenRunning(endOnce, self._reactor)
 
     def _startAll(self) -> None:
         for place in self._places:

@@ -36,6 +36,7 @@ from ..wire.proxy import ProxiedEndpoint
 from ..wire.tls import implicitTLS
 from .authoptions import makeAuthenticator, withUsers
 from .certificates import Certificates
+from .ending import endOnce, stopReactor
 from .exitstatus import fail
 from .log import FORMS, EventLines, Form, LogStream
 from .log import LogFile as AnyLogFile
@@ -72,10 +73,15 @@ class ServerService(LoggedService, SMTPService):
         self.lines = lines
         self._reactor = reactor
 
+    def startService(self) -> None:
+        """Starts, and minds the signals that end it."""
+        super().startService()
+        self._reactor.callWhenRunning(endOnce, self._reactor)
+
     def listeningFailed(self, reason: CannotListen) -> None:
         """A server that listens nowhere is of no use: stop."""
         super().listeningFailed(reason)
-        self._reactor.stop()
+        stopReactor(self._reactor)
 
     def stopService(self) -> Deferred[None]:
         """Stops, and writes what the log still holds."""

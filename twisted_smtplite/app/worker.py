@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 from twisted.python.util import switchUID
 from zope.interface import implementer
 
+from .ending import stopReactor
 from .exitstatus import fail
 from .log import LogStream
 from .options import Options
@@ -52,9 +53,6 @@ def hearOrder() -> Order:
     Raises:
         SystemExit: it asks for nothing.
     """
-    for number in (signal.SIGINT, signal.SIGHUP):
-        # From a terminal they go to all of its processes. The supervisor has them too, and says what is to be done.
-        signal.signal(number, signal.SIG_IGN)
     # Unbuffered: what comes behind the line is for the reactor.
     with io.FileIO(0, closefd=False) as orders:
         line = orders.readline()
@@ -196,15 +194,14 @@ class Commands:
         if self._ending:
             # Nor would anybody end it if that took too long. What it accepted is safe.
             os._exit(1)
-        self._reactor.stop()
+        stopReactor(self._reactor)
 
     async def _retire(self) -> None:
         self._service.stopListening()
         deadline = self._reactor.seconds() + self._patience
         while self._service.sessions and self._reactor.seconds() < deadline and not self._ending:
             await _pause(self._reactor)
-        if not self._ending:
-            self._reactor.stop()
+        stopReactor(self._reactor)
 
 
 def _pause(reactor: IReactorTime) -> Deferred[None]:

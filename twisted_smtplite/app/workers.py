@@ -36,7 +36,15 @@ END_GRACE = 10.0
 
 # Not -m: that would put the current directory, which may be full of mail, in front of the modules' path. A worker finds just what its
 # supervisor finds, a function that --delivery callable: names among it.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from twisted_smtplite.app.serve import work; work()"
+# From a terminal SIGINT and SIGHUP go to all of its processes. The supervisor has them too, and says what is to be done.
+_PROGRAM = """\
+import signal, sys
+for each in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(each, signal.SIG_IGN)
+sys.path[:] = sys.argv[1:]
+from twisted_smtplite.app.serve import work
+work()
+"""
 # What is read from a worker and is no line yet; one that never ends its line must not fill the memory.
 _LONGEST = 1024 * 1024
 _log = Logger(namespace="smtplite")

@@ -1,0 +1,93 @@
+"""Signals that come at a bad moment: twice, before the server runs, while a worker starts."""
+
+from __future__ import annotations
+
+import re
+import signal
+import smtplib
+import subprocess
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from programs import STATUS, WAYS, Server, starting
+
+from twisted_smtplite.app.workers import commandLine, environment
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Generator[Start, None, None]:
+    with starting(tmp_path) as start:
+        yield start
+
+
+def withModule(directory: Path, text: str, command: list[str]) -> list[str]:
+    """The command, with a module ``ours`` that the server loads."""
+    (directory / "ours.py").write_text("import os, signal\ndef send(*numbers):\n    for each in numbers: os.kill(os.getpid(), each)\n" + text)
+    return ["/usr/bin/env", f"PYTHONPATH={directory}", *command]
+
+
+@pytest.mark.parametrize("way", ["twistd", "twist", "smtplite"])
+def test_a_second_signal_before_the_first_one_has_its_effect_changes_nothing(way: str, start: Start, tmp_path: Path) -> None:
+    code = "def take(envelope, message): send(signal.SIGTERM, signal.SIGTERM, signal.SIGINT)\n"
+    server = start(withModule(tmp_path, code, WAYS[way]), "--port", "0", "--delivery", "callable:ours:take")
+    server.send()
+    assert server.process.wait(20) == STATUS[way]
+    assert "Traceback" not in server.log()
+    assert server.log().count("Received SIG") == 1
+
+
+@pytest.mark.slow
+def test_nor_does_it_to_a_worker(start: Start, tmp_path: Path) -> None:
+    code = "def take(envelope, message): send(signal.SIGTERM, signal.SIGTERM)\n"
+    server = start(withModule(tmp_path, code, WAYS["smtplite"]), "--port", "0", "--delivery", "callable:ours:take", "--workers", "1")
+    server.send()
+    server.wait(lambda: server.log().count("is ready") == 2)
+    assert server.stop() == 0
+    assert "Traceback" not in server.log()
+
+
+BEFORE = {
+    "it is built": "send(signal.SIGINT)\n",
+    # Where Twisted takes whatever is raised for the fault of who is called.
+    "the reactor runs": "from twisted.internet import reactor\nreactor.addSystemEventTrigger('before', 'startup', send, signal.SIGINT)\n",
+}
+
+
+@pytest.mark.parametrize("code", BEFORE.values(), ids=BEFORE)
+def test_an_interrupt_before_the_server_runs_ends_it_without_a_traceback(code: str, start: Start, tmp_path: Path) -> None:
+    command = withModule(tmp_path, code + "def take(envelope, message): pass\n", WAYS["smtplite"])
+    server = start(command, "--port", "0", "--delivery", "callable:ours:take")
+    assert server.process.wait(20) == -signal.SIGINT
+    assert "Traceback" not in server.log()
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored(start: Start, tmp_path: Path) -> None:
+    code = "def take(envelope, message): send(signal.SIGINT)\n"
+    command = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *withModule(tmp_path, code, WAYS["smtplite"])]
+    server = start(command, "--port", "0", "--delivery", "callable:ours:take")
+    server.send()
+    with closing(smtplib.SMTP("127.0.0.1", server.port(), local_hostname="client.test", timeout=10)) as client:
+        client.ehlo()
+        client.mail("a@client.test")
+        client.rcpt("b@mx.test")
+        client.putcmd("data")
+        assert client.getreply()[0] == 354
+        server.process.send_signal(signal.SIGTERM)
+        server.wait(lambda: "Stopping" in server.log())
+        client.send("hello\r\n.\r\n")
+        assert client.getreply()[0] == 250
+    assert server.process.wait(20) == 0
+    assert "SIGINT" not in server.log()
+
+
+def test_a_worker_ignores_the_interrupts_of_a_terminal_before_it_loads_anything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "twisted_smtplite").mkdir()
+    code = "import signal\nraise SystemExit(f'{signal.getsignal(signal.SIGINT)} {signal.getsignal(signal.SIGHUP)}')\n"
+    (tmp_path / "twisted_smtplite" / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = subprocess.run(commandLine(), env=environment(), capture_output=True, text=True, check=False)
+    assert re.findall(r"Handlers\.\w+|\d", done.stderr) in (["Handlers.SIG_IGN"] * 2, ["1", "1"])
