@@ -123,11 +123,23 @@ class Supervisor(LoggedService):
         if not self._stopping:
             place.rest()
             place.worker = self._spawn(place)
+            if place.worker is None:
+                self._fillAgain(place, 0.0)
 
-    def _spawn(self, place: _Place) -> Worker:
+    def _fillAgain(self, place: _Place, lived: float) -> None:
+        pause = place.pause(lived)
+        _log.info("Worker {number} is started again in {pause:g} seconds", number=place.number, pause=pause)
+        place.restart = self._clock.callLater(pause, self._fill, place)
+
+    def _spawn(self, place: _Place) -> Worker | None:
+        """Starts a worker; None if the system has no room for another process."""
         order = replace(self._order, number=place.number)
         descriptors = [held.descriptor for held in self._sockets]
-        worker = Worker(order, descriptors, self._clock, self._timeout, self.lines.relay, self._ended)
+        try:
+            worker = Worker(order, descriptors, self._clock, self._timeout, self.lines.relay, self._ended)
+        except OSError as error:
+            _log.error("Worker {number} cannot be started: {cause}", number=place.number, cause=error.strerror)
+            return None
         self._workers.add(worker)
         return worker
 
@@ -137,11 +149,8 @@ class Supervisor(LoggedService):
         if worker is not place.worker:
             return
         place.worker = None
-        if self._stopping:
-            return
-        pause = place.pause(self._clock.seconds() - worker.startedAt)
-        _log.info("Worker {number} is started again in {pause:g} seconds", number=place.number, pause=pause)
-        place.restart = self._clock.callLater(pause, self._fill, place)
+        if not self._stopping:
+            self._fillAgain(place, self._clock.seconds() - worker.startedAt)
 
     def _hangup(self, number: int, frame: FrameType | None) -> None:
         cast(IReactorFromThreads, self._reactor).callFromThread(self.reload)
@@ -158,6 +167,7 @@ class Supervisor(LoggedService):
     async def _reload(self) -> None:
         if self._reloading:
             self._reloadAgain = True
+        if self._reloading or self._stopping:
             return
         self._reloading = True
         try:
@@ -174,11 +184,12 @@ class Supervisor(LoggedService):
             if self._isStopping():
                 return False
             new = self._spawn(place)
-            ready = await new.started()
+            ready = new is not None and await new.started()
             if self._isStopping():
                 return False
-            if not ready:
-                _log.critical("Not reloaded, the former workers go on: {complaint}", complaint=new.complaint or "the new one does not start")
+            if new is None or not ready:
+                complaint = (new and new.complaint) or "the new one does not start"
+                _log.critical("Not reloaded, the former workers go on: {complaint}", complaint=complaint)
                 return self._reloadAgain
             place.rest()
             old, place.worker = place.worker, new
@@ -194,7 +205,6 @@ class Supervisor(LoggedService):
         """Closes the sockets and drains all workers; the Deferred fires when none is left."""
         super().stopService()
         self._stopping = True
-        signal.signal(signal.SIGHUP, self._formerHangup or signal.SIG_DFL)
         _log.info("Stopping: waiting for messages in flight")
         return ensureDeferred(self._stop())
 
@@ -206,4 +216,6 @@ class Supervisor(LoggedService):
         for worker in workers:
             worker.drain(self._drainTime)
         await DeferredList([worker.gone() for worker in workers])
+        # Not earlier: it would end this process, and with it the workers.
+        signal.signal(signal.SIGHUP, self._formerHangup or signal.SIG_DFL)
         self.flushLog()

@@ -137,7 +137,7 @@ class Worker(ProcessProtocol):
         self._started: Deferred[bool] = Deferred()
         self._gone: Deferred[None] = Deferred()
         self._output = {1: Lines(relay), 2: Lines(self._complain)}
-        self._patience: IDelayedCall | None = reactor.callLater(START_TIME, self._kill, "does not become ready")
+        self._patience: IDelayedCall | None = None
         self._deadline: IDelayedCall | None = None
         self._last: IDelayedCall | None = None
         inherited = dict(enumerate(descriptors, FIRST_SOCKET))
@@ -146,6 +146,7 @@ class Worker(ProcessProtocol):
         self._process = cast(Any, process)
         self.pid = cast(int, self._process.pid)
         self._process.write(order.toLine())
+        self._expectSign(START_TIME, "does not become ready")
         _log.info("Worker {number} starts as process {pid}", number=self.number, pid=self.pid)
 
     def started(self) -> Deferred[bool]:
@@ -181,7 +182,7 @@ class Worker(ProcessProtocol):
             return
         self._rest()
         if self._timeout:
-            self._patience = self._reactor.callLater(self._timeout, self._kill, f"gave no sign of life for {self._timeout:g} seconds")
+            self._expectSign(self._timeout, f"gave no sign of life for {self._timeout:g} seconds")
         if READY in data and not self.isReady:
             self.isReady = True
             _log.info("Worker {number} (process {pid}) is ready", number=self.number, pid=self.pid)
@@ -218,6 +219,16 @@ class Worker(ProcessProtocol):
         for line in filter(None, text.splitlines()):
             self.complaint = line
             _log.error("Worker {number} (process {pid}): {line}", number=self.number, pid=self.pid, line=line)
+
+    def _expectSign(self, seconds: float, otherwise: str) -> None:
+        """It is killed if nothing is heard of it for so long. Half of that is waited for twice: where the clock was put forward, or all processes
+        stood still for a while, the time is over at once, and what is heard now comes in the second half.
+        """
+        half = seconds / 2
+        self._patience = self._reactor.callLater(half, self._expectLastSign, half, otherwise)
+
+    def _expectLastSign(self, seconds: float, otherwise: str) -> None:
+        self._patience = self._reactor.callLater(seconds, self._kill, otherwise)
 
     def _endWithin(self, seconds: float) -> None:
         self.isEnding = True
