@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from io import BytesIO, StringIO, TextIOWrapper
-from threading import Thread
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
+from unittest import mock
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger, LogLevel, LogPublisher
+from twisted.python import logfile
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from twisted_smtplite.app.log import EventLines, Form, JSONForm, LogStream, TextForm
+from twisted_smtplite.app.log import EventLines, Form, JSONForm, LogStream, TextForm, TurnedLogFile
 from twisted_smtplite.app.messagelog import MessageLog
 from twisted_smtplite.interfaces import ISessionObserver
 from twisted_smtplite.model import replies
@@ -324,6 +328,48 @@ def test_what_a_signal_handler_logs_in_the_middle_of_a_write_comes_behind_it() -
     it.write = interrupted  # type: ignore[method-assign]
     it.log.info("one")
     assert [line.split()[-1] for line in it.written()] == ["one", "SIGTERM"]
+
+
+class TurnedFile(StringIO):
+    """A file that is turned while somebody writes, if that can be."""
+
+    writing = False
+    begun, turned = Event(), Event()
+
+    def write(self, text: str) -> int:
+        self.writing = True
+        self.begun.set()
+        self.turned.wait(0.2)
+        self.writing = False
+        return super().write(text)
+
+    def rotate(self) -> None:
+        assert not self.writing
+        self.turned.set()
+
+
+def test_the_file_is_not_turned_while_another_thread_writes_to_it() -> None:
+    file = TurnedFile()
+    stream = LogStream(TextForm(), MemoryReactorClock(), file)
+    writer = Thread(target=stream, args=({"log_format": "one"},))
+    writer.start()
+    file.begun.wait()
+    stream.turn()
+    writer.join()
+    assert file.getvalue() == "- [-#-] one\n"
+
+
+def test_a_file_that_could_not_be_turned_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    stream = LogStream(TextForm(), MemoryReactorClock(), TurnedLogFile.fromFullPath(str(path), 10))
+    stream({"log_format": "one"})
+    with monkeypatch.context() as full:
+        full.setattr(logfile, "open", mock.Mock(side_effect=OSError(errno.EMFILE, "Too many open files")), raising=False)
+        stream({"log_format": "lost"})
+        stream({"log_format": "lost too"})
+        stream.turn()
+    stream({"log_format": "two"})
+    assert path.read_text() == "- [-#-] two\n"
 
 
 def test_many_threads_lose_no_event_and_mix_no_lines() -> None:

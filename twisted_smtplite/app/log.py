@@ -12,9 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.logger import ILogObserver, LogEvent, Logger, eventAsText, formatEventAsClassicLogText
+from twisted.python.logfile import LogFile as TwistedLogFile
 from zope.interface import implementer
 
 from ..model.address import Address
@@ -224,13 +225,23 @@ class EventLines:
 
 
 class LogFile(Protocol):
-    """What a stream writes to: an open text file, or a `twisted.python.logfile.LogFile`."""
+    """What a stream writes to: an open text file, or a `TurnedLogFile`."""
 
     def write(self, data: str, /) -> object:
         """Takes text."""
 
     def flush(self) -> object:
         """Hands it to the operating system."""
+
+
+class TurnedLogFile(TwistedLogFile):
+    """A log file of Twisted's that goes on where it could not be turned: that closes the old one first, and the new one may not open."""
+
+    def write(self, data: str) -> None:
+        """Takes text."""
+        if self._file.closed:
+            self._openFile()  # type: ignore[no-untyped-call]
+        super().write(data)  # type: ignore[no-untyped-call]
 
 
 @implementer(ILogObserver)
@@ -253,8 +264,8 @@ class LogStream(EventLines):
         self._encoding = getattr(file, "encoding", None) or "utf-8"
         self._installed = False
         self._armed = False
-        # Always the same list: each thread appends to it, also while another one takes out what it holds; the lock keeps writers in order. Nobody
-        # waits for it: a signal handler logs in the middle of anything, also of a write.
+        # Always the same list: each thread appends to it, also while another one takes out what it holds; the lock keeps writers in order. None of
+        # them waits for it: a signal handler logs in the middle of anything, also of a write.
         self._lines: list[str] = []
         self._lock = Lock()
 
@@ -289,6 +300,16 @@ class LogStream(EventLines):
 
     def _endTurn(self) -> None:
         self._armed = False
+        self.flush()
+
+    def turn(self) -> None:
+        """Has a `TurnedLogFile` begin a new file, when nobody writes to the old one. Only in the reactor's thread, not in a signal handler."""
+        with self._lock:
+            try:
+                cast(TurnedLogFile, self._file).rotate()  # type: ignore[no-untyped-call]
+            except OSError as error:
+                _log.error("The log file cannot be turned: {cause}", cause=error.strerror)
+        # Whoever came meanwhile has left it to us.
         self.flush()
 
     def flush(self) -> None:

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.python.logfile import LogFile
 from twisted.python.util import runAsEffectiveUser
 
 from .. import __version__
@@ -38,8 +37,7 @@ from .authoptions import makeAuthenticator, withUsers
 from .certificates import Certificates
 from .ending import endOnce, stopReactor
 from .exitstatus import fail
-from .log import FORMS, EventLines, Form, LogStream
-from .log import LogFile as AnyLogFile
+from .log import FORMS, EventLines, Form, LogFile, LogStream, TurnedLogFile
 from .logged import LoggedService
 from .messagelog import MessageLog
 from .options import Options
@@ -332,7 +330,11 @@ def chooseLines(options: Options, reactor: IReactorCore) -> EventLines:
     form: Form = FORMS[options["log-format"] or parent.get("logFormat") or "text"]()
     clock = cast(IReactorTime, reactor)
     if "nodaemon" in parent and not parent["logger"] and not parent["syslog"]:
-        return LogStream(form, clock, _twistdLog(parent, reactor))
+        file = _twistdLog(parent)
+        stream = LogStream(form, clock, file)
+        if isinstance(file, TurnedLogFile):
+            _turnAtSignal(stream, reactor)
+        return stream
     if "fileLogObserverFactory" in parent:
         stream = LogStream(form, clock, parent["logFile"])
         parent["fileLogObserverFactory"] = lambda _: stream
@@ -340,21 +342,24 @@ def chooseLines(options: Options, reactor: IReactorCore) -> EventLines:
     return EventLines(form)
 
 
-def _twistdLog(parent: dict[str, Any], reactor: IReactorCore) -> AnyLogFile:
-    """The file that twistd would log to (its ``--logfile``), with its habit of turning to a new file at SIGUSR1."""
+def _twistdLog(parent: dict[str, Any]) -> LogFile:
+    """The file that twistd would log to (its ``--logfile``)."""
     path = parent["logfile"] or ("-" if parent["nodaemon"] or parent["debug"] else "twistd.log")
     if path == "-":
         if not parent["nodaemon"]:
             fail("twistd --logfile -: only a server in the foreground (twistd -n) can log to standard output")
         return sys.stdout
     try:
-        file = LogFile.fromFullPath(path)
+        return cast(LogFile, TurnedLogFile.fromFullPath(path))
     except OSError as error:
         fail(f"twistd --logfile {path}: {error.strerror}")
 
-    def rotate(number: int, frame: FrameType | None) -> None:
-        cast(IReactorFromThreads, reactor).callFromThread(file.rotate)
+
+def _turnAtSignal(stream: LogStream, reactor: IReactorCore) -> None:
+    """It is twistd's habit to turn to a new file at SIGUSR1."""
+
+    def turn(number: int, frame: FrameType | None) -> None:
+        cast(IReactorFromThreads, reactor).callFromThread(stream.turn)
 
     if not signal.getsignal(signal.SIGUSR1):
-        signal.signal(signal.SIGUSR1, rotate)
-    return cast(AnyLogFile, file)
+        signal.signal(signal.SIGUSR1, turn)
