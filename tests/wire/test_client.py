@@ -17,6 +17,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.task import Clock, deferLater
 
+from twisted_smtplite.client.trust import trustIn
 from twisted_smtplite.delivery.memory import MemoryDelivery
 from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.clientprofile import ClientLimits, ClientProfile, Credentials, TLSUse
@@ -97,6 +98,24 @@ async def test_a_certificate_that_does_not_verify_is_refused(serve: Serve, use: 
     assert caught.value.temporary
     assert host in str(caught.value)
     assert not server.delivery.messages
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("use", [TLSUse.REQUIRED, TLSUse.IMPLICIT])
+async def test_why_a_certificate_is_refused_is_said_to_both_sides(serve: Serve, use: TLSUse, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(AUTHORITY.cert_pem.bytes())
+    trust = trustIn(str(tmp_path / "ca.pem"))
+    server = serve(implicit=use is TLSUse.IMPLICIT)
+    client = await _connect(server.port, tls=use, trust=trust)
+    assert (await client.send(_envelope(), _Text(b"x\r\n"))).complete
+    await client.quit()
+    with pytest.raises(TLSFailed) as caught:
+        await _connect(server.port, tls=use, host="other.test", trust=trust)
+    assert caught.value.reply.text == "TLS failed: the certificate is for mx.test, localhost, 127.0.0.1, not for other.test"
+    with pytest.raises(TLSFailed, match=r"the certificate comes from an authority that is not trusted here: .*trustme"):
+        await _connect(server.port, tls=use, trust=None)
+    await server.observer.ended(3)
+    assert all(cause.startswith("TLS failed: ") for cause in server.observer.causes[1:]), server.observer.causes
 
 
 @pytest_twisted.ensureDeferred

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import Certificate, CertificateOptions, trustRootFromCertificates
+
+from ..wire.clienttls import Verified
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
@@ -33,4 +35,5 @@ def trustIn(path: str) -> Callable[[str], IOpenSSLClientConnectionCreator]:
     except ValueError as error:
         raise ValueError("there are no PEM certificates in it") from error
     roots = trustRootFromCertificates([Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in found])
-    return lambda host: optionsForClientTLS(host, roots)
+    options = CertificateOptions(trustRoot=roots)
+    return lambda host: Verified(host, options)

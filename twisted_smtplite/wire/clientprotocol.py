@@ -31,7 +31,7 @@ from .textfeed import TextFeed
 from .tls import failureText, startTLS
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall
+    from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator
 
 Trace: TypeAlias = Callable[[str, bytes], None]
 """Hears the dialogue: ``"S"`` and octets of the server, ``"C"`` and commands, ``"T"`` and octets of a text. Secrets are left out."""
@@ -64,6 +64,7 @@ class SMTPClient(PatientLineReceiver):
         self._reactor: Any = reactor
         self._profile = profile
         self._trust = trust
+        self._creator: IOpenSSLClientConnectionCreator | None = None
         self._trace = trace
         self._session = ClientSession(profile, limits, host=host)
         self.output = self._session.output
@@ -214,7 +215,8 @@ class SMTPClient(PatientLineReceiver):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         super().connectionLost(reason)
-        why = failureText(reason.value)
+        refusal = getattr(self._creator, "refusal", "")
+        why = f"TLS failed: {refusal}" if refusal else failureText(reason.value)
         self._end(local(451, "4.7.5" if why else "4.4.2", why or "the server has closed the connection"))
         self._gone = True
         self._dropTimer()
@@ -269,8 +271,8 @@ class SMTPClient(PatientLineReceiver):
         self._shaking = True
         self._expect()
         try:
-            creator = self._trust(self.host) if self._profile.tls.verifies else AnyCertificate(self.host)
-            startTLS(self, creator, self._reactor, client=True)
+            self._creator = self._trust(self.host) if self._profile.tls.verifies else AnyCertificate(self.host)
+            startTLS(self, self._creator, self._reactor, client=True)
         except Exception as error:  # noqa: BLE001 - a name that no certificate can have, or trust that cannot be read
             self._fail(TLSFailed(local(451, "4.7.5", f"TLS cannot begin: {error}"), Stage.TLS, self.host))
 

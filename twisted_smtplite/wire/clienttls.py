@@ -10,27 +10,54 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, TypeAlias
 
 from OpenSSL import SSL
+from twisted.internet import ssl
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
+from twisted.internet.ssl import CertificateOptions
 from zope.interface import implementer
 
 from .tls import endPoint
+from .verification import Verification, isAddress
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 Trust: TypeAlias = Callable[[str], IOpenSSLClientConnectionCreator]
-"""Makes the client side of TLS to a server of that name, whose certificate has to verify and to name it."""
+"""Makes TLS for one connection to a server of that name, whose certificate has to verify and to name it; what is made may have an attribute
+`refusal`, which says why that was not so."""
 
 
 def platformTrust(host: str) -> IOpenSSLClientConnectionCreator:
-    """Trusts the authorities that this machine trusts (RFC 7817 3: wildcards only as a whole left label)."""
-    return optionsForClientTLS(host)
+    """Trusts the authorities that this machine trusts."""
+    return Verified(host, CertificateOptions(trustRoot=ssl.platformTrust()))
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class Verified:
+    """Takes a certificate that verifies and names the server; of another it remembers why it is not taken. For one connection.
+
+    Args:
+        host: the server's name or address.
+        options: whom to trust.
+    """
+
+    def __init__(self, host: str, options: CertificateOptions) -> None:
+        self._host = host
+        self._options = options
+        self._verification = Verification(host)
+
+    @property
+    def refusal(self) -> str:
+        """Why the certificate was not taken, as a sentence; empty while there is nothing against it."""
+        return self._verification.refusal
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = _connection(self._options.getContext(), self._host)
+        connection.set_verify(SSL.VERIFY_PEER, self._verification.look)
+        return connection
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -42,13 +69,10 @@ class AnyCertificate:
     """
 
     def __init__(self, host: str) -> None:
-        self._name = b"" if _isAddress(host) else host.encode("idna")
+        self._host = host
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = SSL.Connection(_context(), None)
-        if self._name:
-            connection.set_tlsext_host_name(self._name)
-        return connection
+        return _connection(_context(), self._host)
 
 
 def binding(transport: TLSMemoryBIOProtocol) -> bytes | None:
@@ -62,9 +86,9 @@ def _context() -> SSL.Context:
     return CertificateOptions(verify=False).getContext()
 
 
-def _isAddress(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return not host
-    return True
+def _connection(context: SSL.Context, host: str) -> SSL.Connection:
+    connection = SSL.Connection(context, None)
+    if host and not isAddress(host):
+        # RFC 6066 3: a name, and never an address.
+        connection.set_tlsext_host_name(host.encode("idna"))
+    return connection
