@@ -128,7 +128,7 @@ def test_a_certificate_that_verifies_and_names_the_server_is_taken(trusting: Any
     ],
 )
 def test_a_certificate_with_other_names_is_refused_with_them(trusting: Any, host: str, names: tuple[str, ...], found: str) -> None:
-    # The common name does not count (RFC 9525 2).
+    # The common name does not count.
     assert _shake(trusting(host), _Signed(host, *names, by=_ROOT)) == f"is for {found}, not for {host}"
 
 

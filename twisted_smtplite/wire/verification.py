@@ -49,7 +49,7 @@ class Verification:
         return not self.refusal
 
     def _lookAtNames(self, certificate: x509.Certificate) -> None:
-        # RFC 7817 3, RFC 9525: a wildcard only as the whole first label, and no common names.
+        # RFC 7817 3: a wildcard only as the whole first label. Common names do not count, as in Twisted.
         try:
             if isAddress(self._host):
                 verify_certificate_ip_address(certificate, self._host)
