@@ -58,6 +58,22 @@ def test_a_file_arrives_as_it_is_for_those_whom_it_names(sink: Sink, message: Pa
     assert kept.notes["body"] == "'8BITMIME'"
 
 
+ODD = "\x1b[31m\r\n\x9b\u202e\u00e4.eml"
+PLAIN = "\\x1b[31m\\r\\n\\x9b\\u202e\u00e4.eml"
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["sent", "shown"])
+def test_a_name_of_a_file_is_no_order_to_a_terminal(dry: tuple[str, ...], tmp_path: Path, sink: Sink) -> None:
+    (tmp_path / ODD).write_bytes(b"Subject: nobody is named\n\nx\n")
+    done = smtplite("send", "--server", sink.address, *dry, tmp_path / ODD, env={"PYTHONUTF8": "1"})
+    assert (done.status, done.err.count("\n")) == (65, 1)
+    assert done.err.startswith(f"{tmp_path}/{PLAIN}: it does not say who")
+    assert smtplite("send", tmp_path / ODD / ODD, env={"PYTHONUTF8": "1"}).err.startswith(f"smtplite: send: {tmp_path}/{PLAIN}/{PLAIN}: ")
+    (tmp_path / ODD).write_bytes(b"From: a@client.test\nTo: b@mx.test\n\nx\n")
+    done = smtplite("send", "--dry-run", tmp_path / ODD, env={"PYTHONUTF8": "1"})
+    assert done.out == f"{tmp_path}/{PLAIN}: <a@client.test> to <b@mx.test>; 43 octets\n"
+
+
 def test_files_a_maildir_an_mbox_and_standard_input_go_out_together(sink: Sink, message: Path, tmp_path: Path) -> None:
     maildir = makeMaildir(tmp_path / "mail")
     numbered = [b"Subject: %d\n\nFrom here to >From there\n" % number for number in range(40)]

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from ..model.errors import AuthenticationFailed, SMTPClientError, Unsendable
 from ..model.results import RecipientOutcome, Stage
+from .plain import plain
 
 
 class ExitStatus(IntEnum):
@@ -84,7 +85,8 @@ def fail(sentence: str, status: int = 1) -> NoReturn:
     Raises:
         SystemExit: always, with `status`.
     """
+    sentence = f"smtplite: {plain(sentence)}"
     if status == 1:
-        sys.exit(f"smtplite: {sentence}")
-    sys.stderr.write(f"smtplite: {sentence}\n")
+        sys.exit(sentence)
+    sys.stderr.write(f"{sentence}\n")
     sys.exit(status)

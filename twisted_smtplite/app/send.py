@@ -21,6 +21,7 @@ from ..model.clientprofile import ClientLimits
 from ..model.errors import SMTPClientError
 from .envelopes import EnvelopeChoices, makeLetter
 from .exitstatus import ExitStatus, fail, together
+from .plain import plain
 from .progress import Silence, makeProgress
 from .sending import Sending
 from .sendoptions import SendOptions
@@ -75,14 +76,15 @@ def _show(sources: Sources, choices: EnvelopeChoices) -> int:
 
 def _showOne(found: Found | Gone, choices: EnvelopeChoices) -> ExitStatus:
     if isinstance(found, Gone):
-        sys.stderr.write(f"{found.name}: {found.reason}\n")
+        sys.stderr.write(plain(f"{found.name}: {found.reason}") + "\n")
         return ExitStatus.INPUT
     try:
         envelope, content = makeLetter(found.source, choices)
     except (ValueError, SMTPClientError) as error:
-        sys.stderr.write(f"{found.name}: {error}\n")
+        sys.stderr.write(plain(f"{found.name}: {error}") + "\n")
         return ExitStatus.DATA
-    print(f"{found.name}: <{envelope.sender}> to {recipientList([each.address for each in envelope.recipients])}; {content.size} octets")
+    whom = recipientList([each.address for each in envelope.recipients])
+    print(plain(f"{found.name}: <{envelope.sender}> to {whom}; {content.size} octets"))
     return ExitStatus.SENT
 
 

@@ -14,6 +14,7 @@ from ..model.envelope import Envelope
 from ..model.errors import SMTPClientError
 from ..model.results import Delivery, RecipientOutcome
 from .exitstatus import ExitStatus, ofError, ofOutcome, together
+from .plain import plain
 
 
 class Results:
@@ -96,7 +97,7 @@ class Results:
         _tell(sys.stdout, json.dumps(values))
 
     def _complain(self, sentence: str) -> None:
-        _tell(sys.stderr, sentence)
+        _tell(sys.stderr, plain(sentence))
 
 
 def _tell(stream: TextIO, line: str) -> None:
