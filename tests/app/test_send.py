@@ -71,7 +71,7 @@ def test_a_name_of_a_file_is_no_order_to_a_terminal(dry: tuple[str, ...], tmp_pa
     assert smtplite("send", tmp_path / ODD / ODD, env={"PYTHONUTF8": "1"}).err.startswith(f"smtplite: send: {tmp_path}/{PLAIN}/{PLAIN}: ")
     (tmp_path / ODD).write_bytes(b"From: a@client.test\nTo: b@mx.test\n\nx\n")
     done = smtplite("send", "--dry-run", tmp_path / ODD, env={"PYTHONUTF8": "1"})
-    assert done.out == f"{tmp_path}/{PLAIN}: <a@client.test> to <b@mx.test>; 43 octets\n"
+    assert done.out == f"{tmp_path}/{PLAIN}: <a@client.test> to <b@mx.test>; 41 octets\n"
 
 
 def test_files_a_maildir_an_mbox_and_standard_input_go_out_together(sink: Sink, message: Path, tmp_path: Path) -> None:
