@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
+from unittest.mock import Mock
 
+import pytest
 from auth.rooms import HeldThreads, settled
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.threadpool import ThreadPool
 
 from twisted_smtplite.auth.threads import FewThreads
 
@@ -58,3 +63,22 @@ def test_who_hangs_up_while_he_waits_leaves_the_queue() -> None:
     held.run()
     held.run()
     assert settled(third) == 3 and not held.waiting
+
+
+def test_where_no_thread_can_be_started_the_turn_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = ThreadPool(0, 1)
+    pool.start()
+    few = FewThreads(Mock(getThreadPool=lambda: pool, callFromThread=lambda function, *arguments: done.put((function, arguments))), 1)
+    done: SimpleQueue[Any] = SimpleQueue()
+    with monkeypatch.context() as full:
+        full.setattr(Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        assert isinstance(settled(begun(few, 1)), RuntimeError)
+    answer = begun(few, 2)
+    try:
+        function, arguments = done.get(timeout=20)
+        function(*arguments)
+        assert settled(answer) == 2
+    finally:
+        # Twisted would wait for the one that was not started.
+        pool.threads[:] = [thread for thread in pool.threads if thread.ident is not None]
+        pool.stop()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytest_twisted
@@ -70,6 +73,29 @@ async def test_short_writes_change_nothing(tmp_path: Path, disk: FaultyDisk, del
     codes = await deliverLot(deliveryOf(store), "short")
     assert set(codes.values()) == {None}
     assert visibleNames(store, tmp_path) == set(codes)
+
+
+@everyStore
+@pytest_twisted.ensureDeferred
+async def test_where_no_thread_can_be_started_mail_is_stored_all_the_same(
+    tmp_path: Path, deliveryOf: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+    codes = await deliverLot(deliveryOf(store), "alone")
+    assert set(codes.values()) == {None}
+    assert visibleNames(store, tmp_path) == set(codes)
+
+
+@pytest.mark.parametrize(("store", "step"), [("maildir", "maildir.commitTogether"), ("sqlite", "databasestoring.commitTogether")])
+@pytest_twisted.ensureDeferred
+async def test_a_fault_of_the_program_leaves_nothing(tmp_path: Path, deliveryOf: Any, store: str, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = deliveryOf(STORES[store])
+    monkeypatch.setattr(f"twisted_smtplite.delivery.{step}", Mock(side_effect=ZeroDivisionError))
+    for size in LOT.values():
+        with suppress(ZeroDivisionError):
+            await deliverOne(delivery, f"fault{size}", size)
+        await quiet(delivery)
+    assert STORES[store].leftovers(tmp_path) == []
 
 
 @everyStore

@@ -12,7 +12,7 @@ from driving import CONTENT, LARGE, anEnvelope, begin, deliver, quiet, refusalOf
 from mailfiles import filesIn
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.logger import capturedLogs
+from twisted.logger import LogLevel, capturedLogs
 
 from twisted_smtplite.delivery.maildir import MaildirDelivery, plugin
 
@@ -36,6 +36,30 @@ async def test_starting_makes_the_directories_and_clears_what_is_stale(makeMaild
     assert link.is_symlink()
     assert (tmp_path / "in" / "cur").is_dir()
     assert [event["count"] for event in events if "count" in event] == [1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_process_may_clear_at_the_same_time(makeMaildir: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "in" / "tmp"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / str(number)).write_text("half a message")
+        os.utime(folder / str(number), (1, 1))
+    unlink = os.unlink
+
+    def afterTheOther(path: str) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        for file in list(folder.iterdir())[:2]:
+            unlink(file)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", afterTheOther)
+    delivery = makeMaildir()
+    with capturedLogs() as events:
+        delivery.startService()
+        await quiet(delivery)
+    assert filesIn(folder) == []
+    assert not [event for event in events if event["log_level"] is LogLevel.error]
 
 
 @pytest_twisted.ensureDeferred

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from threading import Event, current_thread
+from threading import Event, Thread, current_thread
 
 import pytest
 import pytest_twisted
@@ -42,6 +42,26 @@ async def test_there_are_as_many_threads_as_are_needed_at_a_time_and_no_more_tha
     answers = [threads.run(lambda: go.wait() and current_thread().name) for _ in range(3)]
     go.set()
     assert {await answer for answer in answers} <= {"some-0", "some-1"}
+    threads.stop()
+
+
+def noThread(thread: Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_no_thread_can_be_started_work_is_done_by_those_that_are_there_or_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(IReactorFromThreads(reactor), 2, "some")
+    go = Event()
+    with monkeypatch.context() as full:
+        full.setattr(Thread, "start", noThread)
+        assert await threads.run(current_thread) is current_thread()
+    first = threads.run(lambda: go.wait() and current_thread().name)
+    with monkeypatch.context() as full:
+        full.setattr(Thread, "start", noThread)
+        second = threads.run(lambda: current_thread().name)
+    go.set()
+    assert [await first, await second] == ["some-0", "some-0"]
     threads.stop()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
@@ -31,7 +31,8 @@ class FewThreads:
     async def call(self, function: Callable[_P, _T], *arguments: _P.args, **keywords: _P.kwargs) -> _T:
         """Calls it when it is its turn. Who is cancelled while he waits loses his turn."""
         await self._turns.acquire()
-        work = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments, **keywords)
+        # It fails at once where the system has no room for a thread.
+        work = maybeDeferred(deferToThreadPool, self._reactor, self._reactor.getThreadPool(), function, *arguments, **keywords)
         answer: Deferred[_T] = Deferred()
         work.addBoth(self._done, answer)
         return await answer

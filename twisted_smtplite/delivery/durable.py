@@ -13,6 +13,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from threading import RLock
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _PIECE = 256 * 1024
 _NAME_MAX = 255
@@ -103,7 +107,8 @@ def commitTogether(drafts: Sequence[Draft], threads: Executor) -> dict[Draft, OS
         # The disk gets all of it before anybody waits. Files are synced one by one and not the file system as a whole, although that is faster
         # while nobody else writes to it: then a large copy of somebody else would hold up all mail.
         _try(Draft.startWriting, drafts)
-        for errors in threads.map(lambda share: _try(Draft.sync, share), [drafts[first::_SHARES] for first in range(min(_SHARES, len(drafts)))]):
+        shares = [drafts[first::_SHARES] for first in range(min(_SHARES, len(drafts)))]
+        for errors in _together(threads, lambda share: _try(Draft.sync, share), shares):
             failed.update(errors)
     inside: dict[str, list[Draft]] = {}
     failed.update(_try(lambda draft: inside.setdefault(draft.rename(), []).append(draft), [draft for draft in drafts if draft not in failed]))
@@ -129,8 +134,17 @@ def _try(step: Callable[[Draft], None], drafts: Iterable[Draft]) -> dict[Draft, 
     return failed
 
 
+def _together(threads: Executor, step: Callable[[T], R], each: Sequence[T]) -> Iterable[R]:
+    """Does a step for each, which may be done twice, at the same time."""
+    try:
+        return list(threads.map(step, each))
+    except RuntimeError:
+        # The system has no room for another thread.
+        return list(map(step, each))
+
+
 def _syncDirectories(paths: Sequence[str], threads: Executor) -> Iterable[OSError | None]:
-    return threads.map(_syncOne, paths) if len(paths) > 1 else map(_syncOne, paths)
+    return _together(threads, _syncOne, paths) if len(paths) > 1 else map(_syncOne, paths)
 
 
 def _syncOne(path: str) -> OSError | None:

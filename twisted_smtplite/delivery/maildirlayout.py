@@ -54,12 +54,21 @@ def clearStale(maildir: str, now: float) -> int:
     """Removes what has been in tmp for too long. Returns how many files that was."""
     try:
         with os.scandir(os.path.join(maildir, "tmp")) as entries:
-            stale = [entry.path for entry in entries if entry.is_file(follow_symlinks=False) and now - entry.stat().st_mtime > _STALE]
+            files = [entry.path for entry in entries if entry.is_file(follow_symlinks=False)]
     except FileNotFoundError:
         return 0
-    for path in stale:
+    return sum(_removeStale(path, now) for path in files)
+
+
+def _removeStale(path: str, now: float) -> bool:
+    try:
+        if now - os.lstat(path).st_mtime <= _STALE:
+            return False
         os.unlink(path)
-    return len(stale)
+    except FileNotFoundError:
+        # Other processes deliver here, and clear too.
+        return False
+    return True
 
 
 def deliveryFields(sender: str, recipients: Iterable[str]) -> bytes:

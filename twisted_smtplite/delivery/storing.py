@@ -230,6 +230,10 @@ class StoredMessage(Generic[M, R]):
             # The commit has it now, and discards it if it has not begun.
             self.left = True
             raise
+        except Exception:
+            # A fault of the program. It may have written something.
+            self.delivery.inThread(self.discard)
+            raise
         return self.outcome(result)
 
     def connectionLost(self, reason: Exception) -> None:

@@ -40,19 +40,29 @@ class Threads:
         self._stopped = False
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
-        """Has `work` done in a thread, after what was handed over before; after `stop`, here. Do not cancel this Deferred: work cannot be stopped."""
+        """Has `work` done in a thread, after what was handed over before; after `stop`, or for want of threads, here.
+
+        Do not cancel this Deferred: work cannot be stopped.
+        """
         answer: Deferred[T] = Deferred()
         self._unanswered += 1
-        if self._stopped:
+        if not self._stopped and len(self._threads) < min(self._unanswered, self._most):
+            self._startThread()
+        if self._threads:
+            self._queue.put((work, answer))
+        else:
             self._answers.append((answer, _done(work)))
             self._answer()
-            return answer
-        if len(self._threads) < min(self._unanswered, self._most):
-            thread = Thread(target=self._loop, name=f"{self._name}-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._queue.put((work, answer))
         return answer
+
+    def _startThread(self) -> None:
+        thread = Thread(target=self._loop, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system has no room for it: those that are there must do, and where there are none this one.
+            return
+        self._threads.append(thread)
 
     def stop(self) -> None:
         """Waits until all work is done and answered, and what follows from the answers too: the reactor may not turn again."""
