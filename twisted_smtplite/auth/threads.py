@@ -32,7 +32,8 @@ class FewThreads:
         """Calls it when it is its turn. Who is cancelled while he waits loses his turn."""
         await self._turns.acquire()
         # It fails at once where the system has no room for a thread.
-        work = maybeDeferred(deferToThreadPool, self._reactor, self._reactor.getThreadPool(), function, *arguments, **keywords)
+        pool = self._reactor.getThreadPool()
+        work = maybeDeferred(lambda: deferToThreadPool(self._reactor, pool, function, *arguments, **keywords))
         answer: Deferred[_T] = Deferred()
         work.addBoth(self._done, answer)
         return await answer
