@@ -91,7 +91,7 @@ class ClientSession:
     @property
     def pipelining(self) -> bool:
         """True if commands need not wait for replies (RFC 2920)."""
-        return self.profile.pipelining and self.peer.offers("PIPELINING")
+        return self.profile.pipelining and "PIPELINING" in self.peer.extensions
 
     @property
     def listening(self) -> bool:
@@ -115,6 +115,8 @@ class ClientSession:
 
     def groups(self, recipients: Sequence[Recipient]) -> list[list[int]]:
         """The recipients of a message, as indices, in as many groups as it takes transactions (RFC 5321 4.5.3.1.8, RFC 9422 4.2, 4.3)."""
+        if len(recipients) == 1:
+            return [[0]]
         most = self.peer.recipientsMost or self.limits.recipients
         domainsMost = self.peer.domainsMost or len(recipients)
         groups: list[list[int]] = []
@@ -165,13 +167,14 @@ class ClientSession:
         if not self.awaited:
             self._uncalled(reply)
         else:
-            self.at = self.stage
             awaited = self.awaited.popleft()
+            row = ROWS[awaited.command]
+            self.at = row.stage
             transaction = awaited.transaction
             if transaction is not None:
                 transaction.open -= 1
                 transaction.answered = True
-            ROWS[awaited.command].take(self, awaited, reply)
+            row.take(self, awaited, reply)
             if reply.code == 421 and not self._over:
                 # RFC 5321 4.2.3: it is closing the connection.
                 self.fail(ConnectionFailed(reply, self.at))

@@ -18,6 +18,9 @@ from ..model.results import PeerReply, RecipientOutcome, Stage
 class Command(Enum):
     """What a reply can be awaited to. What becomes of it is a row of `clientsession.ROWS`."""
 
+    # There is one of each, so it need not be found by its name.
+    __hash__ = object.__hash__
+
     GREETING = auto()
     EHLO = auto()
     HELO = auto()

@@ -6,6 +6,7 @@ Knows the form of replies and of enhanced status codes. Must not know which comm
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ..model.results import PeerReply
 
@@ -45,21 +46,36 @@ class ReplyReader:
         Raises:
             MalformedReply: this is no reply, or it has too many lines.
         """
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise MalformedReply(f"not a reply: {line[:80]!r}")
-        code, sign, text = match.groups()
+        if not self._lines and line[3:4] != b"-":
+            return _whole(line)
+        code, sign, text = _parts(line)
         if self._lines and code != self._code:
             # RFC 5321 4.2.1: the code is the same in all lines.
             raise MalformedReply(f"a reply with two codes, {self._code.decode()} and {code.decode()}")
         self._code = code
-        self._lines.append(text or b"")
+        self._lines.append(text)
         if sign == b"-":
             if len(self._lines) >= self._most:
                 raise MalformedReply(f"a reply of more than {self._most} lines")
             return None
         lines, self._lines = self._lines, []
         return _reply(int(code), lines)
+
+
+# Most replies have one line, and a server says the same ones all the time.
+@lru_cache(maxsize=64)
+def _whole(line: bytes) -> PeerReply:
+    code, _, text = _parts(line)
+    return _reply(int(code), [text])
+
+
+def _parts(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """The code, what stands behind it, and the text."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise MalformedReply(f"not a reply: {line[:80]!r}")
+    code, sign, text = match.groups(b"")
+    return code, sign, text
 
 
 def _reply(code: int, octets: list[bytes]) -> PeerReply:

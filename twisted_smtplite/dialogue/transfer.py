@@ -49,8 +49,8 @@ def prepare(session: ClientSession, transaction: Transaction) -> None:
 
 
 def advance(session: ClientSession, transaction: Transaction) -> bool:
-    """Sends the next thing of a transaction. Returns False when a reply, or the text, has to come first."""
-    if transaction.script:
+    """Sends the next things of a transaction. Returns False when a reply, or the text, has to come first."""
+    while transaction.script:
         if session.listening:
             return False
         command, line, index = transaction.script.popleft()
@@ -59,7 +59,6 @@ def advance(session: ClientSession, transaction: Transaction) -> bool:
             session.latest = transaction
         transaction.begun = True
         session.say(line, Awaited(command, transaction, index))
-        return True
     if transaction.asked:
         return False
     if not transaction.left:
