@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -69,11 +70,30 @@ def test_any_text_gives_addresses_or_is_refused(text: str) -> None:
     assert [parseAddress(str(address)) for address in found] == found
 
 
-@given(
-    st.lists(st.sampled_from(["a@b", "Ann", "<a@b>", "<", ">", ",", " ", '"x"', "=?utf-8?q?a@b,c?=", "@", ".", "(x)", "\r\n "]), max_size=6).map(
-        "".join
-    )
-)
+SPELLINGS = [
+    "a@b",
+    "Ann",
+    "<a@b>",
+    "<",
+    ">",
+    ",",
+    " ",
+    '"x"',
+    '"x,',
+    "=?utf-8?q?a@b,c?=",
+    "@",
+    ".",
+    "-",
+    "(x)",
+    "\r\n ",
+    "\0",
+    "ä",
+    64 * "a",
+    200 * "b",
+]
+
+
+@given(st.lists(st.sampled_from(SPELLINGS), max_size=6).map("".join))
 def test_usual_lists_are_read_as_the_others_are(text: str) -> None:
     def read(parse: Callable[[str], Iterable[Address]]) -> object:
         try:
@@ -94,6 +114,9 @@ def test_the_error_names_what_is_no_address() -> None:
 def test_long_lists_take_linear_time() -> None:
     assert len(parseAddresses("(" * 100_000)) == 0
     assert len(parseAddresses("a@b.test, " * 10_000)) == 10_000
+    for part in (" ", "a", "a.", '"', '"" '):
+        with suppress(ValueError):
+            parseAddresses(part * 100_000)
 
 
 def test_a_default_domain_completes_what_has_none() -> None:

@@ -32,6 +32,9 @@ _TOKEN = re.compile(
 # What most members of most lists are: an address, perhaps with a name before it, of characters that mean nothing else.
 _PLAIN = r'[^\s<>()",;:\[\]\\@]+@[^\s<>()",;:\[\]\\@]+'
 _USUAL = re.compile(rf'({_PLAIN})|(?:"[^"\\<>]*"\s*|[^"\\<>()\[\],;:@]*)<({_PLAIN})>')
+# What most lists are: one of these, spelt in plain ASCII, so that nothing in it is left to be looked at.
+_ADDR = r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*)@([A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*)"
+_ONE = re.compile(rf'(?:\s*{_ADDR}|(?:\s*"[^"\\<>,]*"\s*|[^"\\<>()\[\],;:@]*)<{_ADDR}>)\s*')
 _IN_COMMENT = re.compile(r"\\.|[()]", re.DOTALL)
 _TRACE = ("received", "return-path")
 
@@ -72,6 +75,11 @@ def parseAddresses(text: str, defaultDomain: str = "") -> list[Address]:
     Raises:
         ValueError: one of them is no address; the text names it.
     """
+    one = _ONE.fullmatch(text)
+    if one is not None:
+        local, domain = one[1] or one[3], one[2] or one[4]
+        if len(local) <= _LIMITS.localPart and len(f"<{local}@{domain}>") <= _LIMITS.domain:
+            return [Address(local, domain)]
     members = [_USUAL.fullmatch(member.strip()) for member in text.split(",")]
     # In an encoded word there may be anything, but for white space.
     if None in members or ("=?" in text and len(members) > 1):
@@ -94,14 +102,14 @@ def fromHeaders(section: bytes, defaultDomain: str = "") -> FromHeaders:
     """
     # Sending again is rare, and what it takes to find out costs more than all the rest.
     values = (_resent(section) if b"resent-" in section.lower() else None) or _fields(section)
-    senders = [address for name in ("sender", "from") for address in _in(name, values, defaultDomain)]
-    recipients = [address for name in ("to", "cc", "bcc") for address in _in(name, values, defaultDomain)]
-    return FromHeaders(senders[0] if senders else None, tuple(dict.fromkeys(recipients)))
+    senders = [address for name in ("sender", "from") if name in values for address in _in(name, values, defaultDomain)]
+    recipients = [address for name in ("to", "cc", "bcc") if name in values for address in _in(name, values, defaultDomain)]
+    return FromHeaders(senders[0] if senders else None, tuple(dict.fromkeys(recipients) if len(recipients) > 1 else recipients))
 
 
 def _in(name: str, values: dict[str, list[str]], defaultDomain: str) -> list[Address]:
     try:
-        return [address for value in values.get(name, ()) for address in parseAddresses(value, defaultDomain)]
+        return [address for value in values[name] for address in parseAddresses(value, defaultDomain)]
     except ValueError as error:
         raise ValueError(f"{name.capitalize()}: {error}") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..model.address import Address
@@ -64,10 +65,10 @@ def envelopeFor(
     return Envelope(
         os.urandom(8).hex().upper(),
         origin,
-        recipients=list({target.address: target for target in reversed(targets)}.values())[::-1],
+        recipients=targets if len(targets) == 1 else list({target.address: target for target in reversed(targets)}.values())[::-1],
         size=content.size,
         body="BINARYMIME" if content.binary else "8BITMIME" if content.eightBit else "7BIT",
-        smtputf8=content.utf8 or not all(str(address).isascii() for address in (origin, *(target.address for target in targets))),
+        smtputf8=content.utf8 or not "".join(chain(origin, *(target.address for target in targets))).isascii(),
         ret=ret,
         envelopeId=envelopeId,
         requireTLS=requireTLS,

@@ -32,12 +32,13 @@ def unsendable(enhanced: str, text: str, code: int = 554) -> Unsendable:
 
 def withLineEnds(octets: bytes) -> bytes:
     """The octets with each end of a line made CRLF: each CRLF, bare CR and bare LF is one (RFC 5321 2.3.8)."""
+    if b"\r" not in octets:
+        # As files have them.
+        return octets.replace(b"\n", b"\r\n")
     pairs = octets.count(b"\r\n")
     if pairs == octets.count(b"\n") == octets.count(b"\r"):
         return octets
-    if pairs or b"\r" in octets:
-        octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return octets.replace(b"\n", b"\r\n")
+    return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
 
 def normalised(octets: bytes) -> bytes:

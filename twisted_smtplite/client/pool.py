@@ -184,12 +184,14 @@ class SMTPPool:
             came about, or this message cannot go to this peer (`Unsendable`). Cancelling it takes the message back; if it is on its way already, by
             ending its connection.
         """
+        known = self._lanes.get(destination)
+        lane = known or _Lane(destination)
         job = _Job(envelope, content, Deferred(lambda _: self._cancelled(lane, job)))
-        lane = self._lanes.get(destination) or _Lane(destination)
         if self._closed:
             job.result.errback(_closed(destination))
             return job.result
-        self._lanes[destination] = lane
+        if known is None:
+            self._lanes[destination] = lane
         lane.waiting.append(job)
         self._serve(lane)
         return job.result
@@ -222,7 +224,7 @@ class SMTPPool:
             return
         lane.serving = True
         while lane.waiting:
-            link = min((link for link in lane.links if self._takes(link)), key=lambda link: link.pending, default=None)
+            link = self._freest(lane)
             if link is not None and not link.pending:
                 self._give(link, lane.waiting.popleft())
             elif len(lane.opening) >= len(lane.waiting):
@@ -239,6 +241,16 @@ class SMTPPool:
                 self._idle[link] = None
                 link.expiry = self._reactor.callLater(self._limits.idleTime, self._dismiss, link)
         self._settle(lane)
+
+    def _freest(self, lane: _Lane) -> _Link | None:
+        """Of the connections that take another message, the one that has the fewest to do."""
+        freest = None
+        for link in lane.links:
+            if (freest is None or link.pending < freest.pending) and self._takes(link):
+                freest = link
+                if not link.pending:
+                    break
+        return freest
 
     def _takes(self, link: _Link) -> bool:
         return not link.leaving and link.client.usable and link.pending < self._inFlight and link.sent < self._limits.messagesPerConnection
