@@ -146,6 +146,14 @@ def test_an_mbox_is_read_as_it_is_asked_for() -> None:
     assert stream.read < 15
 
 
+def test_a_large_mbox_and_a_large_message(tmp_path: Path) -> None:
+    large = b"Subject: x\n\n" + 20_000 * (b"x" * 76 + b"\n")
+    (tmp_path / "one").write_bytes(large)
+    (tmp_path / "box").write_bytes(mboxrd(ONE, large))
+    assert list(Sources([str(tmp_path / "one")], io.BytesIO())) == [Found(str(tmp_path / "one"), tmp_path / "one", len(large))]
+    assert contents(tmp_path / "box") == [ONE, large]
+
+
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

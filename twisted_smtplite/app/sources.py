@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader, BytesIO
 from itertools import chain
 from os import fstat
 from pathlib import Path
@@ -108,14 +109,23 @@ def _files(path: Path) -> Sequence[Path]:
 
 def _inFile(path: Path) -> Iterator[Found | Gone]:
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             status = fstat(file.fileno())
-            if not S_ISREG(status.st_mode):
-                yield from _inStream(str(path), file)
-            elif file.peek(5).startswith(b"From "):
-                yield from _inMbox(str(path), file)
-            else:
-                yield Found(str(path), path if status.st_size > _LARGE else file.read(), status.st_size)
+            if S_ISREG(status.st_mode) and status.st_size <= _LARGE:
+                # One read: of a Maildir's many messages each is a file.
+                content = file.readall()
+                if content.startswith(b"From "):
+                    yield from _inMbox(str(path), BytesIO(content))
+                else:
+                    yield Found(str(path), content, len(content))
+                return
+            with BufferedReader(file) as stream:
+                if not S_ISREG(status.st_mode):
+                    yield from _inStream(str(path), stream)
+                elif stream.peek(5).startswith(b"From "):
+                    yield from _inMbox(str(path), stream)
+                else:
+                    yield Found(str(path), path, status.st_size)
     except OSError as error:
         # In a Maildir that somebody reads, messages are moved and deleted at any time.
         yield Gone(str(path), error.strerror or str(error))
