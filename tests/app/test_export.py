@@ -92,8 +92,6 @@ def test_a_file_that_was_deleted_meanwhile_is_left_out(database: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "export needs a database, a form and a target"),
-        (["mail.sqlite", "mh", "out"], "export needs a database"),
         (["nothing", "mbox", "out"], "nothing cannot be exported to out: unable to open database file"),
         (["mail.sqlite", "mbox", "mail.sqlite"], "mail.sqlite exists already"),
         (["mail.sqlite", "maildir", "mail.sqlite"], "cannot be exported to mail.sqlite: .*Not a directory"),
@@ -107,6 +105,13 @@ def test_what_is_wrong_is_said_in_a_sentence(
     with pytest.raises(SystemExit, match=sentence):
         main(["export", *arguments])
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith(("-wal", "-shm"))) == ["mail.sqlite", "mail.sqlite.bodies"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["mail.sqlite", "mh", "out"]])
+def test_what_is_asked_for_wrongly_is_shown(arguments: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit, match="64"):
+        main(["export", *arguments])
+    assert capsys.readouterr().err == "smtplite: export needs a database, a form and a target: smtplite export DATABASE mbox|maildir TARGET\n"
 
 
 def test_help_says_how(capsys: Any) -> None:

@@ -54,12 +54,22 @@ def test_scripts_give_the_password_on_standard_input(path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "sentence"),
     [
         ([], "FILE and USER are needed"),
         (["--list"], "FILE is needed"),
         (["--list", "--delete", "FILE"], "--list and --delete do not go together"),
         (["--hash", "md5", "FILE", "tim"], "--hash md5: it must be one of scrypt, argon2, bcrypt, scram-sha-256"),
+    ],
+)
+def test_what_is_asked_for_wrongly_has_a_status_of_its_own(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint(arguments) == "64"
+    assert capsys.readouterr().err == f"smtplite: passwd: {sentence}; --help shows the options\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         (["--delete", "FILE", "tim"], "there is no user tim"),
         (["--list", "FILE"], "No such file or directory"),
         (["--stdin", "FILE", "a:b"], "a user's name is"),

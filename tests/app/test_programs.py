@@ -163,12 +163,28 @@ def cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> object:
         (["--listen", "unix:/nonexistent/s"], r"--listen unix:/nonexistent/s: cannot listen: No such file or directory"),
         (["--listen", "systemd:domain=INET:index=0"], r"--listen systemd:domain=INET:index=0: this is no server endpoint: .*"),
         (["--interface", "203.0.113.9", "--port", "0"], r"--port 0 on 203\.0\.113\.9: cannot listen: .*"),
-        (["serve", "--port", "x"], r"--port x: a whole number is needed; --help shows the options"),
-        (["nosuch"], r"unknown command 'nosuch'; there is serve, .*"),
     ],
 )
 def test_what_cannot_be_used(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch("smtplite: " + sentence, str(cli(capsys, *arguments)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["serve", "--port", "x"], r"--port x: a whole number is needed; --help shows the options"),
+        (["--nosuch"], r"option --nosuch not recognized; --help shows the options"),
+        (["nosuch"], r"unknown command 'nosuch'; there is serve, .*"),
+        *(([name, "--nosuch"], rf"{name}: option --nosuch not recognized; --help shows the options") for name in ("send", "queue", "passwd")),
+        (["export", "--nosuch"], r"export needs a database, a form and a target: .*"),
+    ],
+)
+def test_a_wrong_option_has_a_status_of_its_own_in_every_command(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (raised.value.code, out) == (64, "")
+    assert re.fullmatch(f"smtplite: {sentence}\n", err)
 
 
 def test_a_command_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

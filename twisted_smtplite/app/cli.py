@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from .commands import COMMANDS
-from .exitstatus import fail
+from .exitstatus import ExitStatus, fail
 
 # What the program may also be called, and the arguments that this is short for.
 _NAMES = {"sendmail": (), "mailq": ("-bp",), "newaliases": ("-bi",)}
@@ -49,5 +49,5 @@ def _run(arguments: Sequence[str]) -> None:
     elif arguments and not arguments[0].startswith("-"):
         name, arguments = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        fail(f"unknown command {name!r}; there is {', '.join(COMMANDS)}")
+        fail(f"unknown command {name!r}; there is {', '.join(COMMANDS)}", ExitStatus.USAGE)
     getattr(import_module(f".{name}", __package__), name)(arguments)

@@ -16,12 +16,12 @@ from .plain import plain
 
 
 class ExitStatus(IntEnum):
-    """What a command that sends mail ends with. The values are those of sysexits.h."""
+    """What a command that sends mail ends with, and `USAGE` every command. The values are those of sysexits.h."""
 
     SENT = 0
     """Every message was accepted for every recipient (EX_OK)."""
     USAGE = 64
-    """An option or argument is unknown or wrong; nothing was sent (EX_USAGE)."""
+    """An option or argument is unknown or wrong; nothing was done (EX_USAGE)."""
     DATA = 65
     """A message cannot be sent: it names nobody to send it to, is malformed, or too large for the server (EX_DATAERR)."""
     INPUT = 66

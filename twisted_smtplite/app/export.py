@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 from ..delivery.durable import Draft
 from ..delivery.maildirlayout import FileNames, deliveryFields, makeMaildir, newDraft, toLF
 from ..delivery.sqliteschema import bodiesOf, openToRead
-from .exitstatus import fail
+from .exitstatus import ExitStatus, fail
 
 _USAGE = "smtplite export DATABASE mbox|maildir TARGET"
 _HELP = f"""Usage: {_USAGE}
@@ -54,7 +54,7 @@ def export(arguments: Sequence[str]) -> None:
         print(_HELP, end="")
         return
     if len(arguments) != 3 or arguments[1] not in _FORMS:
-        fail(f"export needs a database, a form and a target: {_USAGE}")
+        fail(f"export needs a database, a form and a target: {_USAGE}", ExitStatus.USAGE)
     path, form, target = arguments
     try:
         count = _FORMS[form](_messages(path), str(Path(target).resolve()))

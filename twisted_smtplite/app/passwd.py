@@ -18,7 +18,7 @@ from twisted.python import usage
 from ..auth.hashes import SCHEMES, hashPassword, schemeOf
 from ..auth.passwordfile import PasswordFile, Users, change
 from ..dialogue.saslprep import prepare
-from .exitstatus import fail
+from .exitstatus import ExitStatus, fail
 
 # RFC 4616 2: no mechanism carries more.
 _LONGEST = 255
@@ -58,13 +58,13 @@ def passwd(arguments: Sequence[str]) -> None:
     """Changes a password file, or shows who is in it.
 
     Raises:
-        SystemExit: something cannot be used; status 1, one sentence on standard error.
+        SystemExit: an option is wrong (64), or something cannot be used (1); one sentence on standard error.
     """
     options = PasswdOptions()
     try:
         options.parseOptions(arguments)
     except usage.UsageError as error:
-        fail(f"passwd: {error}; --help shows the options")
+        fail(f"passwd: {error}; --help shows the options", ExitStatus.USAGE)
     try:
         _run(options)
     except OSError as error:

@@ -15,7 +15,7 @@ from twisted.python import usage
 
 from .commands import COMMANDS
 from .ending import interruptible
-from .exitstatus import fail
+from .exitstatus import ExitStatus, fail
 from .log import FORMS, LogStream
 from .options import Options
 from .tap import buildService
@@ -34,13 +34,13 @@ def serve(arguments: Sequence[str]) -> None:
     """Runs the server until SIGTERM or SIGINT. The log goes to standard output.
 
     Raises:
-        SystemExit: an option cannot be used.
+        SystemExit: an option is wrong (64), or something cannot be used (1); one sentence on standard error.
     """
     options = _ServeOptions()
     try:
         options.parseOptions(arguments)
     except usage.UsageError as error:
-        fail(f"{error}; --help shows the options")
+        fail(f"{error}; --help shows the options", ExitStatus.USAGE)
 
     from twisted.internet import reactor as imported
 
