@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors import RecordedMessage, StrictTransport
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -73,6 +74,12 @@ class Server:
         self.clock = Clock()
         self.delivery = Delivery()
         self.factory = SMTPServerFactory(delivery or self.delivery, self.clock, hostname="mx.test", **options)
+
+    def drain(self) -> Deferred[None]:
+        """Stops, and lets the sessions hear of it."""
+        drained = self.factory.drain()
+        self.clock.advance(0)
+        return drained
 
     def connect(self) -> StrictTransport:
         transport = StrictTransport()

@@ -77,7 +77,7 @@ def test_a_stop_may_be_asked_for_twice_and_nobody_new_is_served_meanwhile() -> N
     client.send(RCPT + b"DATA\r\n.\r\n")
     over: list[Any] = []
     for _ in range(2):
-        server.factory.drain().addCallback(over.append)
+        server.drain().addCallback(over.append)
     assert codes(server.connect()) == [b"421"]
     assert over == []
     outcome.callback(None)

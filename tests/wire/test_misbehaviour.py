@@ -218,7 +218,7 @@ def test_a_server_that_stops_does_not_wait_for_a_message_that_its_client_gave_up
         server = Server()
         client = server.connect()
         client.send(RCPT + b"BDAT 3\r\nabc")
-        server.factory.drain()
+        server.drain()
         assert not client.closed
         client.send(more)
         assert codes(client)[-2:] == [b"250", b"421"]
@@ -230,10 +230,53 @@ def test_a_server_that_stops_does_not_wait_for_a_message_whose_chunk_was_refused
     server = Server()
     client = server.connect()
     client.send(RCPT + b"BDAT 3\r\nabcBDAT 3\r\n")
-    server.factory.drain()
+    server.drain()
     server.delivery.take = broken
     client.send(b"abc")
     assert codes(client)[-2:] == [b"451", b"421"]
+
+
+def test_a_server_that_a_part_of_it_stops_says_first_what_it_was_about_to_say() -> None:
+    class Observer(BrokenObserver):
+        sessionStarted = sessionEnded = staticmethod(lambda *arguments: None)
+        messageFinished = staticmethod(lambda *arguments: stop("messageFinished"))
+
+    def stop(place: str) -> None:
+        if place == where:
+            server.factory.drain()
+
+    for where in ("recipient", "take", "end", "messageFinished"):
+        for late in (False, True):
+            server = Server(observer=Observer())
+            outcome: Deferred[None] = Deferred()
+            for question in ("recipient", "take", "end"):
+                setattr(server.delivery, question, lambda question=question: stop(question))
+            if late:
+                server.delivery.end = lambda outcome=outcome: stop("end") or outcome  # type: ignore[misc]
+            client = server.connect()
+            client.send(MESSAGE)
+            server.clock.advance(0)
+            outcome.callback(None)
+            server.clock.advance(0)
+            assert codes(client) == [b"220", b"250", b"250", b"250", b"354", b"250", b"421"], (where, late)
+
+
+def test_a_server_that_starts_again_before_the_last_client_has_left_does_not_end_new_ones() -> None:
+    server = Server()
+    outcome: Deferred[None] = Deferred()
+    server.delivery.end = lambda: outcome
+    former = server.connect()
+    former.send(MESSAGE)
+    drained: list[Any] = []
+    server.drain().addCallback(drained.append)
+    server.factory.doStart()
+    new = server.connect()
+    server.clock.advance(server.factory.limits.drainTime)
+    assert (former.disconnected, new.closed) == (True, False)
+    former.hangUp()
+    assert drained == [None]
+    new.send(b"NOOP\r\n")
+    assert codes(new) == [b"220", b"250"]
 
 
 # TLS.

@@ -163,6 +163,8 @@ class SMTPServerFactory(ServerFactory):
         self._drained: list[Deferred[None]] = []
         self._deadline: IDelayedCall | None = None
         self._draining = False
+        # Who has to go before it counts as drained. Others may come meanwhile, if it is started again.
+        self._leaving: set[SMTPServer] = set()
         self._idPrefix = f"{int(time.time()):x}{os.getpid():x}{os.urandom(2).hex()}".upper()
         self._ids = 0
         self._deliveries: IMessageDeliveryFactory | None = IMessageDeliveryFactory(delivery, None)
@@ -238,7 +240,8 @@ class SMTPServerFactory(ServerFactory):
     def sessionOver(self, session: SMTPServer) -> None:
         """Called by a session whose connection is gone."""
         self._uncount(session)
-        if self._draining and not self._sessions:
+        self._leaving.discard(session)
+        if self._drained and not self._leaving:
             self._allGone()
 
     def drain(self) -> Deferred[None]:
@@ -253,9 +256,10 @@ class SMTPServerFactory(ServerFactory):
         self._drained.append(drained)
         if not self._draining:
             self._draining = True
-            for session in list(self._sessions):
-                session.drain()
-        if not self._sessions:
+            self._leaving.update(self._sessions)
+            # Not now: it may be a part of the server that calls this, and what its session is about to say comes first.
+            self.reactor.callLater(0, self._tell, list(self._sessions))
+        if not self._leaving:
             self._allGone()
         elif self._deadline is None:
             self._deadline = self.reactor.callLater(self.limits.drainTime, self._cutOff)
@@ -266,9 +270,13 @@ class SMTPServerFactory(ServerFactory):
         self._draining = False
         super().doStart()  # type: ignore[no-untyped-call]
 
+    def _tell(self, sessions: Sequence[SMTPServer]) -> None:
+        for session in sessions:
+            session.drain()
+
     def _cutOff(self) -> None:
         self._deadline = None
-        for session in list(self._sessions):
+        for session in list(self._leaving):
             session.cutOff()
 
     def _allGone(self) -> None:
