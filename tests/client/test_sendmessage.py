@@ -14,9 +14,12 @@ from OpenSSL import crypto
 from tlsstage import AUTHORITY, Server, reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.task import deferLater
+from zope.interface import implementer
 
 from twisted_smtplite.client import (
     ConnectionFailed,
@@ -290,6 +293,38 @@ class Slow(Protocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         self.lost.callback(None)
+
+
+@implementer(IHostnameResolver)
+class Nobody:
+    """Whoever is asked for an address is asked in vain."""
+
+    def resolveHostName(self, *arguments: Any, **more: Any) -> Any:
+        raise AssertionError("nobody is to be asked")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_is_asked_for_the_address_of_an_address(serve: Serve) -> None:
+    server = serve()
+    before = reactor.installNameResolver(Nobody())
+    try:
+        assert (await send(server)).complete
+    finally:
+        reactor.installNameResolver(before)
+    assert len(server.delivery.messages) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ipv6_address_is_connected_to() -> None:
+    factory = SMTPServerFactory(MemoryDelivery(), reactor, hostname="mx.test")
+    try:
+        listening = reactor.listenTCP(0, factory, interface="::1")
+    except CannotListenError:
+        pytest.skip("no IPv6 here")
+    delivery = await sendMessage(f"[::1]:{listening.getHost().port}", MESSAGE, reactor=reactor, hostname="client.test")
+    assert delivery.complete
+    await listening.stopListening()
+    await factory.drain()
 
 
 @pytest_twisted.ensureDeferred

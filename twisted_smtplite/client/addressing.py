@@ -12,7 +12,6 @@ from typing import NamedTuple
 from ..dialogue.grammar import PathError, parsePath
 from ..model.address import Address
 from ..model.addressfields import addressFields
-from ..model.headers import Headers
 from ..model.limits import Limits
 
 _LIMITS = Limits()
@@ -124,6 +123,8 @@ def _fields(section: bytes) -> dict[str, list[str]]:
 
 def _resent(section: bytes) -> dict[str, list[str]]:
     """The first block of Resent fields, by their names without that. One that comes again begins another block, and so do trace fields."""
+    from ..model.headers import Headers
+
     values: dict[str, list[str]] = {}
     for name, value in Headers(section):
         kind, resent, plain = name.lower().rpartition("resent-")

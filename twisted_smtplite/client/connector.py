@@ -9,9 +9,12 @@ Knows endpoints, and how a host calls itself. Must not know what is sent.
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.endpoints import HostnameEndpoint, clientFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import ClientCreator
+from zope.interface import implementer
 
 from ..dialogue.grammar import parseHeloName
 from ..model.clientprofile import ClientLimits
@@ -20,7 +23,7 @@ from ..wire.client import SMTPClient, Trace, Trust, connect
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IStreamClientEndpoint
+    from twisted.internet.interfaces import IProtocol, IProtocolFactory
 
     from .destination import Destination
 
@@ -70,10 +73,50 @@ class Connector:
 
     def endpoint(self, destination: Destination) -> IStreamClientEndpoint:
         """What makes the connection to a destination, in the clear."""
+        host, timeout = destination.address or destination.host, self.limits.connectTimeout
+        if not destination.endpoint and isAddress(host):
+            return AddressEndpoint(self._reactor, host, destination.port, timeout)
+        # They take a while to load.
+        from twisted.internet.endpoints import HostnameEndpoint, clientFromString
+
         if destination.endpoint:
             endpoint: IStreamClientEndpoint = clientFromString(self._reactor, destination.endpoint)
             return endpoint
-        return HostnameEndpoint(self._reactor, destination.address or destination.host, destination.port, timeout=self.limits.connectTimeout)
+        return HostnameEndpoint(self._reactor, host, destination.port, timeout=timeout)
+
+
+@implementer(IStreamClientEndpoint)
+class AddressEndpoint:
+    """Connects to an IP address. Twisted's endpoint for names asks the system about an address too, in a thread.
+
+    Args:
+        reactor: the reactor.
+        address: IPv4 or IPv6.
+        port: of TCP.
+        timeout: in seconds.
+    """
+
+    def __init__(self, reactor: Any, address: str, port: int, timeout: float) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._port = port
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See `IStreamClientEndpoint`."""
+        attempt: Deferred[IProtocol] = ClientCreator(self._reactor, protocolFactory.buildProtocol, None).connectTCP(
+            self._address, self._port, self._timeout
+        )
+        return attempt
+
+
+def isAddress(host: str) -> bool:
+    """True for an IPv4 or IPv6 address, False for a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def ownName() -> str:

@@ -17,8 +17,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 
-from .downgrade import LARGEST, sevenBit
-from .emailmessage import flattened
 from .flow import LONGEST_HEADER, PIECE, Flow, coming, cut, fieldsOf, flowing, headerEnd, normalised, unsendable, withoutFields
 
 if TYPE_CHECKING:
@@ -78,6 +76,8 @@ class Content(ABC):
         if isinstance(source, Content):
             return source
         if isinstance(source, PackageMessage):
+            from .emailmessage import flattened
+
             return OctetsContent(flattened(source), binary)
         facts = _Facts(size, eightBit, utf8)
         if isinstance(source, os.PathLike):
@@ -141,7 +141,11 @@ class Content(ABC):
         if self.binary:
             # RFC 3030 3: who cannot convert it returns it.
             raise unsendable("5.6.3", "The message is binary, which this server does not take")
-        return OctetsContent(sevenBit(self._whole())) if self.eightBit else self
+        if not self.eightBit:
+            return self
+        from .downgrade import sevenBit
+
+        return OctetsContent(sevenBit(self._whole()))
 
     @abstractmethod
     def _whole(self) -> bytes:
@@ -282,6 +286,8 @@ class FileContent(_ReadContent):
         return flowing(self._read(), self._flow())
 
     def _whole(self) -> bytes:
+        from .downgrade import LARGEST
+
         if self.size > LARGEST:
             raise unsendable("5.6.3", "The message holds octets above 127, which this server does not take, and is too large to be converted")
         return b"".join(self.pieces())

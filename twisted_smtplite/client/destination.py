@@ -9,8 +9,6 @@ import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 
-from twisted.internet.endpoints import clientFromString
-
 from ..model.clientprofile import ClientProfile, Credentials, TLSUse
 
 # RFC 8314 3.3, RFC 6409 3.1: the ports of submission with TLS from the beginning, and without. The last is usual for LMTP, which may not use 25.
@@ -119,6 +117,9 @@ def _parsed(text: str) -> tuple[str, int | None, str, bool]:
         return (*found, "", True)
     if kind == "ssl":
         raise ValueError(f"{text!r}: ssl: does not verify names; write tls:HOST:PORT")
+    # It takes a while to load.
+    from twisted.internet.endpoints import clientFromString
+
     try:
         # Nothing is connected yet: it only shows whether there is such an endpoint.
         clientFromString(None, text)  # type: ignore[no-untyped-call]

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Collection, Generator, Iterable, Iter
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from ..model.errors import Unsendable
-from ..model.headers import Headers
 from ..model.results import PeerReply, Stage
 
 PIECE = 65_536
@@ -72,6 +71,8 @@ def withoutFields(section: bytes, names: Collection[str]) -> bytes:
     lower = section.lower()
     if not any(name.encode() in lower for name in names):
         return section
+    from ..model.headers import Headers
+
     return b"".join(field.raw for field in Headers(section).fields if field.name.lower() not in names)
 
 

@@ -12,7 +12,6 @@ from ..model.address import Address
 from ..model.envelope import Envelope, Recipient
 from ..model.errors import Unsendable
 from ..model.results import PeerReply, Stage
-from .parameters import formatDateTime
 from .peer import Peer
 
 # What can be no part of a command line, whoever made the envelope.
@@ -85,6 +84,8 @@ def _rcptCommand(recipient: Recipient, envelope: Envelope, peer: Peer) -> bytes:
     since = recipient.validSince
     if since is not None:
         if peer.offers("RRVS"):
+            from .parameters import formatDateTime
+
             words.append(f"RRVS={formatDateTime(since.time)};{since.action}")
         elif since.action == "R":
             # RFC 7293 5.2: who asked to be sure is not to be guessed about.
@@ -158,6 +159,8 @@ def _times(envelope: Envelope, peer: Peer) -> list[str]:
     if envelope.holdUntil is not None:
         if not peer.offers("FUTURERELEASE"):
             raise unsendable(554, "5.3.3", "the message is to be held, and the server does not offer FUTURERELEASE")
+        from .parameters import formatDateTime
+
         words.append(f"HOLDUNTIL={formatDateTime(envelope.holdUntil)}")
     return words
 
