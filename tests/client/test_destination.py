@@ -80,6 +80,24 @@ def test_tls_from_the_beginning_is_not_combined_with_other_tls() -> None:
         Destination.of("tls:mx.test", tls=TLSUse.NEVER)
 
 
+@pytest.mark.parametrize(
+    ("destination", "where"),
+    [
+        (Destination.of("mx.test"), "mx.test:25"),
+        (Destination.of("tls:mx.test"), "mx.test:465"),
+        (Destination.of("[2001:db8::1]:587"), "[2001:db8::1]:587"),
+        (Destination.of("unix:/run/lmtp"), "/run/lmtp"),
+        (Destination.of("unix:path=/run/a\\:b:timeout=5"), "/run/a:b"),
+        (Destination.of("tcp:mx.test:2525"), "tcp:mx.test:2525"),
+        (Destination(host="mx.test", address="192.0.2.1"), "mx.test [192.0.2.1]:25"),
+        (Destination(host="mx.test", address="2001:db8::1"), "mx.test [2001:db8::1]:25"),
+        (Destination(host="192.0.2.1", address="192.0.2.1"), "192.0.2.1:25"),
+    ],
+)
+def test_a_destination_says_what_is_connected_to(destination: Destination, where: str) -> None:
+    assert destination.where == where
+
+
 def test_destinations_that_are_equal_may_share_connections() -> None:
     one, other = (Destination.of("mx.test", credentials=Credentials(user="ann", password="secret")) for _ in range(2))
     assert one == other

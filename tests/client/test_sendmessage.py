@@ -240,7 +240,12 @@ async def test_what_cannot_even_begin_fails(serve: Serve, tmp_path: Path) -> Non
     with pytest.raises(ConnectionFailed) as caught:
         await sendMessage(f"127.0.0.1:{port}", MESSAGE)
     assert caught.value.temporary
-    assert caught.value.host == "127.0.0.1"
+    assert (caught.value.host, caught.value.where) == ("127.0.0.1", f"127.0.0.1:{port}")
+    assert str(caught.value) == f"127.0.0.1:{port}: 451 4.4.1 no connection: Connection refused"
+    with pytest.raises(ConnectionFailed, match=rf"^{tmp_path}/none: 451 4\.4\.1 no connection: No such file or directory$"):
+        await sendMessage(f"unix:{tmp_path}/none", MESSAGE)
+    with pytest.raises(ConnectionFailed, match=r"^mx\.test: 451 4\.4\.1 no connection: Connection refused$"):
+        await sendMessage(TCP4ClientEndpoint(reactor, "127.0.0.1", port), MESSAGE, host="mx.test")
     for message, args, error, complaint in [
         (b"To: ben\n\n", (), ValueError, "To: 'ben' is no address"),
         (b"To: ben@mx.test\n\n", (), ValueError, "does not say who sends it"),

@@ -174,6 +174,19 @@ def _withPeer(*script: bytes | None) -> Callable[[Callable[[_Peer], Coroutine[An
     return decorate
 
 
+@_withPeer(b"220 mx.test\r\n", b"250 mx.test\r\n", None)
+async def test_errors_say_what_was_connected_to(peer: _Peer) -> None:
+    endpoint, profile = TCP4ClientEndpoint(reactor, "127.0.0.1", peer.port), ClientProfile(hostname="client.test", tls=TLSUse.NEVER)
+    client = await connect(reactor, endpoint, profile, host="mx.test", where="mx.test:25")
+    with pytest.raises(ConnectionFailed, match=r"^mx\.test:25: 451 4\.4\.2 the server has closed the connection$"):
+        await client.send(_envelope(), _Text(b"x\r\n"))
+    with pytest.raises(ConnectionFailed, match=r"^mx\.test:25: 451 4\.4\.2 the connection takes no more messages$"):
+        await client.send(_envelope(), _Text(b"x\r\n"))
+    peer.factory.script = (None,)
+    with pytest.raises(ConnectionFailed, match=r"^mx\.test:25: 451 4\.4\.2 the server has closed the connection$"):
+        await connect(reactor, endpoint, profile, host="mx.test", where="mx.test:25")
+
+
 _STARTTLS = (b"220 mx.test\r\n", b"250-mx.test\r\n250 STARTTLS\r\n", b"220 Go\r\n", b"\x15\x03\x01\x00\x02\x02\x28")
 
 

@@ -67,6 +67,7 @@ class Connector:
             destination.profile(self._hostname),
             self.limits,
             host=destination.host,
+            where="" if endpoint is not None else destination.where,
             trust=self._trust,
             trace=self._trace,
         )

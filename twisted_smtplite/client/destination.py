@@ -94,6 +94,15 @@ class Destination:
             pipelining=self.pipelining,
         )
 
+    @property
+    def where(self) -> str:
+        """What is connected to, for people: ``mx.test:25``, ``[2001:db8::1]:25``, ``mx.test [192.0.2.1]:25`` or the path of a socket."""
+        if self.endpoint.startswith("unix:"):
+            return _arguments(self.endpoint.removeprefix("unix:"))[0].removeprefix("path=")
+        if self.address not in ("", self.host):
+            return f"{self.host} [{self.address}]:{self.port}"
+        return str(self)
+
     def __str__(self) -> str:
         if self.endpoint:
             return self.endpoint
@@ -125,8 +134,13 @@ def _parsed(text: str) -> tuple[str, int | None, str, bool]:
         clientFromString(None, text)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{text!r} names no server: {_FORMS}") from error
-    host = rest.replace("\\:", "\0").split(":")[0].replace("\0", ":") if kind == "tcp" else ""
+    host = _arguments(rest)[0] if kind == "tcp" else ""
     return ("" if "=" in host else host), None, text, False
+
+
+def _arguments(described: str) -> list[str]:
+    """What a description says behind the kind of the endpoint; a backslash makes a colon part of it."""
+    return [each.replace("\0", ":") for each in described.replace("\\:", "\0").split(":")]
 
 
 def _hostAndPort(text: str, whole: str) -> tuple[str, int | None] | None:

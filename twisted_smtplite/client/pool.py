@@ -395,8 +395,12 @@ class SMTPPool:
 
 
 def _closed(destination: Destination) -> ConnectionFailed:
-    return ConnectionFailed(PeerReply(451, "4.3.2", ("the pool of connections is closed",), local=True), Stage.CONNECT, destination.host)
+    return _failed(destination, Stage.CONNECT, "4.3.2", "the pool of connections is closed")
 
 
 def _lost(destination: Destination) -> ConnectionFailed:
-    return ConnectionFailed(PeerReply(451, "4.4.2", ("the connection was lost as soon as it was there",), local=True), Stage.HELLO, destination.host)
+    return _failed(destination, Stage.HELLO, "4.4.2", "the connection was lost as soon as it was there")
+
+
+def _failed(destination: Destination, stage: Stage, enhanced: str, text: str) -> ConnectionFailed:
+    return ConnectionFailed(PeerReply(451, enhanced, (text,), local=True), stage, destination.host, destination.where)

@@ -18,13 +18,15 @@ class SMTPClientError(Exception):
         reply: what the peer said, or a local reply that says the same: its code and status tell whether a later try makes sense.
         stage: how far it had come.
         host: whom it happened with, where that is known.
+        where: what was connected to: host and port, or the path of a socket; empty where that is not known.
     """
 
-    def __init__(self, reply: PeerReply, stage: Stage, host: str = "") -> None:
-        super().__init__(reply, stage, host)
+    def __init__(self, reply: PeerReply, stage: Stage, host: str = "", where: str = "") -> None:
+        super().__init__(reply, stage, host, where)
         self.reply = reply
         self.stage = stage
         self.host = host
+        self.where = where
 
     @property
     def temporary(self) -> bool:
@@ -32,7 +34,8 @@ class SMTPClientError(Exception):
         return self.reply.temporary
 
     def __str__(self) -> str:
-        return f"{self.host}: {self.reply}" if self.host else str(self.reply)
+        whom = self.where or self.host
+        return f"{whom}: {self.reply}" if whom else str(self.reply)
 
 
 class ConnectionFailed(SMTPClientError):

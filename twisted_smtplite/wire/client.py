@@ -31,6 +31,7 @@ def connect(
     limits: ClientLimits | None = None,
     *,
     host: str = "",
+    where: str = "",
     trust: Trust | None = None,
     trace: Trace | None = None,
 ) -> Deferred[SMTPClient]:
@@ -41,7 +42,8 @@ def connect(
         endpoint: where to; connects in the clear, also for `TLSUse.IMPLICIT`.
         profile: how the client behaves.
         limits: its waits and counts; the RFC's by default.
-        host: the server's name: what its certificate has to show, what it is told in TLS, and what errors say.
+        host: the server's name: what its certificate has to show, and what it is told in TLS.
+        where: what is connected to, for errors: host and port, or the path of a socket; the name alone when left out.
         trust: makes TLS for a server of a name, where certificates are verified; by default with the authorities that the machine trusts.
         trace: hears the dialogue.
 
@@ -53,9 +55,9 @@ def connect(
     trust = trust or platformTrust
 
     def build(chosen: ClientProfile) -> SMTPClient:
-        return SMTPClient(reactor, chosen, limits, host=host, trust=trust, trace=trace)
+        return SMTPClient(reactor, chosen, limits, host=host, where=where, trust=trust, trace=trace)
 
-    return _open(reactor, endpoint, profile, limits, host, build)
+    return _open(reactor, endpoint, profile, limits, (host, where), build)
 
 
 @inlineCallbacks
@@ -64,10 +66,10 @@ def _open(
     endpoint: IStreamClientEndpoint,
     profile: ClientProfile,
     limits: ClientLimits,
-    host: str,
+    names: tuple[str, str],
     build: Callable[[ClientProfile], SMTPClient],
 ) -> Generator[Deferred[Any], Any, SMTPClient]:
-    client: SMTPClient = yield _reach(reactor, endpoint, limits, host, lambda: build(profile))
+    client: SMTPClient = yield _reach(reactor, endpoint, limits, names, lambda: build(profile))
     try:
         yield client.opened
         return client
@@ -76,14 +78,14 @@ def _open(
             raise
     # RFC 7435 3: no protection that can be had. The connection in which that turned out cannot be used any more.
     clear = replace(profile, tls=TLSUse.NEVER)
-    client = yield _reach(reactor, endpoint, limits, host, lambda: build(clear))
+    client = yield _reach(reactor, endpoint, limits, names, lambda: build(clear))
     yield client.opened
     return client
 
 
 @inlineCallbacks
 def _reach(
-    reactor: Any, endpoint: IStreamClientEndpoint, limits: ClientLimits, host: str, build: Callable[[], SMTPClient]
+    reactor: Any, endpoint: IStreamClientEndpoint, limits: ClientLimits, names: tuple[str, str], build: Callable[[], SMTPClient]
 ) -> Generator[Deferred[Any], Any, SMTPClient]:
     """Waits for a connection."""
     factory = Factory.forProtocol(build)
@@ -98,7 +100,7 @@ def _reach(
             # It was not the timer that gave up.
             raise CancelledError from None
         text = causeOf(error) if timer.active() else "timed out"
-        raise ConnectionFailed(local(451, "4.4.1", f"no connection: {text}"), Stage.CONNECT, host) from error
+        raise ConnectionFailed(local(451, "4.4.1", f"no connection: {text}"), Stage.CONNECT, *names) from error
     finally:
         _stop(timer)
     return client

@@ -51,14 +51,26 @@ class SMTPClient(PatientLineReceiver):
 
     Attributes:
         host: the server's name.
+        where: what was connected to, see `SMTPClientError`.
         opened: fires with this when the dialogue stands; fails with an `SMTPClientError`.
     """
 
     delimiter = b"\r\n"
 
-    def __init__(self, reactor: IReactorTime, profile: ClientProfile, limits: ClientLimits, *, host: str, trust: Trust, trace: Trace | None) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        profile: ClientProfile,
+        limits: ClientLimits,
+        *,
+        host: str,
+        where: str = "",
+        trust: Trust,
+        trace: Trace | None,
+    ) -> None:
         super().__init__()
         self.host = host
+        self.where = where
         self.MAX_LENGTH = limits.replyLine - 2
         self.opened: Deferred[SMTPClient] = Deferred(self._openingCancelled)
         self._reactor: Any = reactor
@@ -70,7 +82,7 @@ class SMTPClient(PatientLineReceiver):
         self.output = self._session.output
         self._reader = ReplyReader(limits.replyLines)
         self._limits = limits
-        self._outbox = Outbox(self._session, host)
+        self._outbox = Outbox(self._session, host, where)
         self._feed: TextFeed | None = None
         self._events: deque[Event] = deque()
         self._acting = False
@@ -110,7 +122,8 @@ class SMTPClient(PatientLineReceiver):
         """
         deferred: Deferred[Delivery] = Deferred(lambda _: self._cancelled(message))
         if not self.usable:
-            deferred.errback(ConnectionFailed(local(451, "4.4.2", "the connection takes no more messages"), Stage.MAIL, self.host))
+            no = local(451, "4.4.2", "the connection takes no more messages")
+            deferred.errback(ConnectionFailed(no, Stage.MAIL, self.host, self.where))
             return deferred
         message = OutgoingMessage(envelope, content, deferred)
         try:
@@ -118,7 +131,7 @@ class SMTPClient(PatientLineReceiver):
         except Exception as error:  # noqa: BLE001 - a text that cannot be looked at is no reason to raise where a Deferred is expected
             self._outbox.withdraw(message)
             if isinstance(error, SMTPClientError):
-                error.host = self.host
+                error.host, error.where = self.host, self.where
             deferred.errback(error)
             return deferred
         self._act(self._session.advance())
@@ -363,6 +376,7 @@ class SMTPClient(PatientLineReceiver):
         if error is None:
             error = (TLSFailed if self._shaking else ConnectionFailed)(reply, stage, self.host)
         if not ready and not self.opened.called:
+            error.where = self.where
             self.opened.errback(error)
 
     def _leave(self) -> None:

@@ -57,13 +57,15 @@ class Outbox:
     Args:
         session: takes their transactions.
         host: the server's name.
+        where: what was connected to.
     """
 
-    __slots__ = ("_host", "_messages", "_pending", "_session")
+    __slots__ = ("_host", "_messages", "_pending", "_session", "_where")
 
-    def __init__(self, session: ClientSession, host: str) -> None:
+    def __init__(self, session: ClientSession, host: str, where: str) -> None:
         self._session = session
         self._host = host
+        self._where = where
         self._messages: dict[Transaction, OutgoingMessage] = {}
         self._pending: set[OutgoingMessage] = set()
 
@@ -140,7 +142,7 @@ class Outbox:
             if any(message.outcomes):
                 self._tell(message, RecipientOutcome(message.envelope.recipients[0], Stage.MAIL, reply))
             else:
-                message.deferred.errback(ConnectionFailed(reply, Stage.MAIL, self._host))
+                message.deferred.errback(ConnectionFailed(reply, Stage.MAIL, self._host, self._where))
 
     def _tell(self, message: OutgoingMessage, otherwise: RecipientOutcome) -> None:
         """All is known; who has no outcome of his own has this one."""
