@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import socket
 import ssl
@@ -9,13 +11,15 @@ from collections.abc import Callable, Generator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytest_twisted
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from twisted.internet import reactor as globalReactor
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.testing import MemoryReactorClock
@@ -129,6 +133,8 @@ def mangled(path: Path, kind: str) -> tuple[Path, ...]:
     elif kind == "password":
         plain = load_pem_private_key(a.private_key_pem.bytes(), None)
         key.write_bytes(plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    elif kind == "kind of key":
+        key.write_bytes(X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     elif kind == "missing":
         path.unlink()
     return path, key
@@ -143,6 +149,7 @@ def mangled(path: Path, kind: str) -> tuple[Path, ...]:
         ("key", r"a\.key: the private key cannot be read: .+"),
         ("other key", r"a\.pem: key values mismatch; .+"),
         ("password", r"a\.key: the private key has a password, and a server cannot be asked for it"),
+        ("kind of key", r"a\.key: the private key is of a kind that a server cannot use"),
         ("missing", r"a\.pem: No such file or directory"),
     ],
 )
@@ -326,6 +333,28 @@ def test_a_directory_that_may_not_be_read_is_named_and_later_leaves_things_as_th
     assert inUse(certificates) == ["a.test"]
     with pytest.raises(ValueError, match=rf"^{tmp_path}/d: Permission denied$"):
         certificatesOf(tmp_path / "d")
+
+
+@pytest.mark.parametrize("harm", ["a fault of the program", "a directory above that cannot be searched"])
+def test_the_files_are_looked_at_again_whatever_came_of_the_last_look(harm: str, tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.pem", issue("a.test"))
+    certificates = certificatesOf(path, clock=clock)
+    certificates.startService()
+    with monkeypatch.context() as harmed, capturedLogs() as events:
+        write(path, issue("b.test"))
+        if harm == "a fault of the program":
+            harmed.setattr("twisted_smtplite.app.certificates.namesOf", Mock(side_effect=ZeroDivisionError))
+        else:
+            for place, name in ((os, "stat"), (Path, "read_bytes")):
+                harmed.setattr(place, name, Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
+        for _ in range(3):
+            clock.advance(10)
+    assert len(events) == 1
+    assert inUse(certificates) == ["a.test"]
+    write(path, issue("c.test"))
+    clock.advance(10)
+    assert inUse(certificates) == ["c.test"]
+    certificates.stopService()
 
 
 def test_sighup_reads_the_files_at_once_even_if_they_look_the_same(tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:

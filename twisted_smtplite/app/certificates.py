@@ -9,6 +9,7 @@ session keeps the one it began with.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,7 +82,8 @@ def sourcesIn(paths: Sequence[Path], keys: Sequence[Path]) -> Sources:
         keyOf = iter(keys)
         sources: list[Source] = []
         for path in paths:
-            if path.is_dir():
+            # Not Path.is_dir: it raises where a directory above cannot be searched.
+            if os.path.isdir(path):  # noqa: PTH112 - as said
                 sources += _sourcesIn(path)
             else:
                 sources.append(Source(path, next(keyOf, None)))
@@ -162,7 +164,10 @@ def _load(source: Source) -> tuple[list[x509.Certificate], crypto.PKey]:
         raise ValueError(f"{file}: the private key has a password, and a server cannot be asked for it") from None
     except Exception as error:
         raise ValueError(f"{file}: the private key cannot be read: {error}") from error
-    return chain, crypto.PKey.from_cryptography_key(key)  # type: ignore[arg-type]
+    try:
+        return chain, crypto.PKey.from_cryptography_key(key)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{file}: the private key is of a kind that a server cannot use") from None
 
 
 def _certificatesOf(file: Path, content: bytes) -> list[x509.Certificate]:
@@ -253,6 +258,8 @@ class Certificates(TimerService):
             self._contexts = makeContexts(self._sources(), self._clients, self._authority)
         except ValueError as error:
             _log.error("The new certificates cannot be used, the old ones stay: {cause}", cause=str(error))
+        except Exception:  # noqa: BLE001 - raised to Twisted's timer it would be the last look
+            _log.failure("The new certificates cannot be read, the old ones stay")
         else:
             _log.info("New certificates are in use, for {names}", names=", ".join(self._contexts.named) or "any name")
 
