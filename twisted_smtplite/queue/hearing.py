@@ -62,7 +62,9 @@ def hear(result: Delivery | Failure, transaction: Transaction, now: float) -> He
         # Nobody who has written a message is to blame for our password: all wait until that is put right.
         reply = reply._replace(code=454, enhanced="4.7.0")
     trouble = reply if reply.temporary and not isinstance(error, Unsendable) else None
-    return _forAll(transaction, reply, error.stage, error.host, now, trouble)
+    # Where nobody has said anything it is the port that may be wrong.
+    host = (error.where or error.host) if reply.local else error.host
+    return _forAll(transaction, reply, error.stage, host, now, trouble)
 
 
 def _outcomes(result: Delivery, transaction: Transaction, now: float) -> Heard:
