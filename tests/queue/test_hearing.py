@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +11,6 @@ from twisted.python.failure import Failure
 from twisted_smtplite.model.errors import ConnectionFailed, PeerRefused
 from twisted_smtplite.model.results import PeerReply, Stage
 from twisted_smtplite.queue.hearing import hear
-
-
-class _Transaction:
-    progress = (object(),)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +23,7 @@ class _Transaction:
     ],
 )
 def test_a_server_that_was_not_reached_is_named_with_its_port(error: Exception, host: str) -> None:
-    transaction: Any = _Transaction()
+    transaction: Any = SimpleNamespace(progress=[SimpleNamespace(recipient=None)])
     heard = hear(Failure(error), transaction, 0.0)
     assert heard.host == host
     assert [attempt.host for attempt in heard.attempts] == [host]
