@@ -4,7 +4,4 @@ What applications and backends need is in `twisted_smtplite.interfaces` (what to
 `twisted_smtplite.wire` (the protocol and its factory) and `twisted_smtplite.app` (the service).
 """
 
-# For its effect: deliveries written for twisted.mail adapt to our interfaces wherever they are handed in.
-from .delivery import twistedmail as _twistedmail  # noqa: F401
-
 __version__ = "0.1.0"

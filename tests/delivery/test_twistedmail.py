@@ -17,7 +17,6 @@ from twisted.mail.interfaces import IMessageDeliveryFactory as IOldDeliveryFacto
 from twisted.mail.interfaces import IMessageSMTP
 from zope.interface import implementer
 
-from twisted_smtplite.delivery import twistedmail
 from twisted_smtplite.interfaces import IMessageDelivery, IMessageDeliveryFactory
 from twisted_smtplite.model.reply import Refused, Reply
 
@@ -354,7 +353,12 @@ async def test_sessions_do_not_share_transactions() -> None:
     assert [str(message.user) for message in old.messages] == ["ben@mx.test", "cy@mx.test", "dee@mx.test"]
 
 
-def test_the_package_registers_the_adapters_without_importing_twisted_mails_server() -> None:
-    program = "import sys, twisted_smtplite; print('twisted.mail.smtp' in sys.modules, 'twisted.internet.reactor' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False False\n"
-    assert isinstance(IMessageDeliveryFactory(OldDelivery()), twistedmail.TwistedMailDelivery)
+@pytest.mark.parametrize("module", ["wire.factory", "delivery.fanout", "delivery.registry"])
+def test_whoever_takes_deliveries_adapts_them_without_importing_twisted_mails_server(module: str) -> None:
+    program = (
+        f"import sys, twisted_smtplite.{module}\nassert 'twisted.mail.smtp' not in sys.modules and 'twisted.internet.reactor' not in sys.modules\n"
+        "from twisted.mail.interfaces import IMessageDelivery\nfrom zope.interface import implementer\n"
+        "from twisted_smtplite.interfaces import IMessageDeliveryFactory\n"
+        "print(type(IMessageDeliveryFactory(implementer(IMessageDelivery)(type('Old', (), {}))())).__name__)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "TwistedMailDelivery\n"

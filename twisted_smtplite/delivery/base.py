@@ -6,10 +6,9 @@ Knows the contract only, and no backend. Third-party backends are welcome to it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import isawaitable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from ..interfaces import Answer, MessageAnswer
     from ..model.envelope import Envelope, Recipient, SessionInfo
-
-T = TypeVar("T")
 
 
 @implementer(IMessageDelivery)
@@ -68,8 +65,3 @@ class DeliveryPlugin:
     def makeDelivery(self, argument: str, reactor: IReactorCore) -> object:
         """Calls `make`."""
         return self.make(argument, reactor)
-
-
-async def settled(answer: T | Awaitable[T]) -> T:
-    """The value of an answer that may be a plain value, a Deferred or a coroutine."""
-    return await answer if isawaitable(answer) else answer

@@ -18,7 +18,10 @@ from ..dialogue.outcome import perRecipient
 from ..interfaces import IExpandList, IExtendDialogue, IHonourExtensions, IMessage, IMessageDelivery, IMessageDeliveryFactory, IVerifyAddress
 from ..model import replies
 from ..model.reply import Refused, Reply
-from .base import settled
+
+# For its effect: deliveries written for twisted.mail adapt to our interfaces.
+from ..wire import twistedmail as _twistedmail  # noqa: F401
+from ..wire.asking import settled
 
 if TYPE_CHECKING:
     from zope.interface.interface import InterfaceClass

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from ..interfaces import IDeliveryPlugin, IMessageDelivery, IMessageDeliveryFactory
 from ..plugins import Plugins, divided
 
+# For its effect: deliveries written for twisted.mail adapt to our interfaces.
+from ..wire import twistedmail as _twistedmail  # noqa: F401
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore
 

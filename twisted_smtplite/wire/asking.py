@@ -6,9 +6,10 @@ behind it waits, until the answer is there, or time runs out, or the connection 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -20,9 +21,16 @@ from .lines import PatientLineReceiver
 
 _log = Logger(namespace="smtplite")
 
+T = TypeVar("T")
+
 
 def nobody(answer: object) -> None:
     """Takes an answer that came too late, and drops it."""
+
+
+async def settled(answer: T | Awaitable[T]) -> T:
+    """The value of an answer that may be a plain value, a Deferred or a coroutine."""
+    return await answer if isawaitable(answer) else answer
 
 
 class AskingLineReceiver(PatientLineReceiver):

@@ -38,6 +38,9 @@ from ..model.limits import Limits
 from ..model.networks import Networks
 from ..model.profile import Profile
 from ..model.reply import Refused, Reply
+
+# For its effect: deliveries written for twisted.mail adapt to our interfaces.
+from . import twistedmail as _twistedmail  # noqa: F401
 from .chain import Chain, ConsultedDelivery
 from .guarding import guarded
 from .proxy import ClientAddress

@@ -23,7 +23,7 @@ from zope.interface import implementer
 from ..interfaces import IMessage, IMessageDelivery, IMessageDeliveryFactory
 from ..model import replies
 from ..model.reply import Refused, Reply
-from .base import settled
+from .asking import settled
 
 if TYPE_CHECKING:
     from ..interfaces import Outcome, Verdict
