@@ -50,8 +50,8 @@ class Emptying:
 
         self.runner = Runner(store, Sender(), reactor, hostname="relay.test", destination=lambda _: "next", schedule=schedule, limits=limits)
 
-    def start(self, *, unclean: bool) -> None:
-        self.runner.start(unclean=unclean)
+    def start(self) -> None:
+        self.runner.start()
 
     def stop(self) -> Any:
         return self.runner.stop().addBoth(lambda _: self.pool.close())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 from queueing import anEnvelope
@@ -14,7 +15,7 @@ from twisted_smtplite.client.content import Content
 from twisted_smtplite.model.envelope import Envelope
 from twisted_smtplite.model.errors import SMTPClientError
 from twisted_smtplite.model.results import Delivery, PeerReply, RecipientOutcome, Stage
-from twisted_smtplite.queue.entries import NewReport, Progress, QueuedMessage, State
+from twisted_smtplite.queue.entries import NewReport, Progress, QueuedMessage, Room, State
 from twisted_smtplite.queue.runner import Runner
 
 START = 1_000_000_000.0
@@ -47,9 +48,13 @@ class MemoryStore:
         self.clock = clock
         self.rows: dict[str, Row] = {}
         self.finished: dict[str, QueuedMessage] = {}
-        self.taken: set[str] = set()
+        self.taken: set[tuple[str, int]] = set()
+        # Whom a server may have the message for, as far as is not recorded.
+        self.handed: set[tuple[str, int]] = set()
         self.reports: list[NewReport] = []
         self.records: list[QueuedMessage] = []
+        # The most that were taken at a time.
+        self.most = 0
         self.failing = 0
         self.unreadable = False
         self.later = False
@@ -65,7 +70,8 @@ class MemoryStore:
 
     def add(self, envelope: Envelope, text: bytes, **changes: Any) -> QueuedMessage:
         now = self.clock.seconds()
-        progress = [Progress(recipient, nextAttempt=max(now, envelope.holdUntil or 0)) for recipient in envelope.recipients]
+        due = max(now, envelope.holdUntil or 0)
+        progress = [Progress(recipient, nextAttempt=due, position=position) for position, recipient in enumerate(envelope.recipients)]
         message = QueuedMessage(envelope.id, envelope, progress, now, len(text), **changes)
         self.rows[message.id] = Row(message, text)
         self.changed()
@@ -82,32 +88,57 @@ class MemoryStore:
 
     # ---- The promises.
 
-    def due(self, now: float, count: int) -> Deferred[Sequence[QueuedMessage]]:
+    def due(self, now: float, room: Room) -> Deferred[Sequence[QueuedMessage]]:
         if self._fails():
             return fail(OSError("the disk is gone"))
-        found = [row.message for row in self.rows.values() if self._next(row.message) <= now]
-        found.sort(key=lambda message: (-message.envelope.priority, self._next(message)))
-        self.taken |= {message.id for message in found[:count]}
-        return succeed([_copy(message) for message in found[:count]])
+        found = []
+        messages, left, perMessage = room
+        for message in sorted((row.message for row in self.rows.values()), key=lambda message: (-message.envelope.priority, self._next(message))):
+            most = min(perMessage - sum(name == message.id for name, _ in self.taken), left)
+            those = [] if message.held else [one for one in self._free(message) if one.nextAttempt <= now]
+            if those[: max(0, most)] and messages:
+                messages -= 1
+                left -= len(those[:most])
+                found.append(replace(_copy(message), progress=[replace(one) for one in those[:most]], more=len(those) > most))
+        self.taken |= {(message.id, one.position) for message in found for one in message.progress}
+        self.most = max(self.most, len(self.taken))
+        return succeed(found)
 
     def nextDue(self) -> Deferred[float | None]:
-        times = [self._next(row.message) for row in self.rows.values()]
-        least = min(times, default=float("inf"))
-        return succeed(None if least == float("inf") else least)
+        least = min((self._next(row.message) for row in self.rows.values()), default=inf)
+        return succeed(None if least == inf else least)
 
     def _next(self, message: QueuedMessage) -> float:
-        if message.held or message.id in self.taken:
-            return float("inf")
-        return min(progress.nextAttempt for progress in message.progress if not progress.state.final)
+        return inf if message.held else min((one.nextAttempt for one in self._free(message)), default=inf)
 
-    def content(self, message: QueuedMessage) -> Content:
+    def _free(self, message: QueuedMessage) -> list[Progress]:
+        return [one for one in message.progress if not one.state.final and (message.id, one.position) not in self.taken]
+
+    def content(self, message: QueuedMessage, begin: Callable[[], None] = lambda: None) -> Content:
         if self.unreadable:
             raise OSError("the disk is gone")
         row = self.rows.get(message.id)
-        return Content.of(row.text if row else b"")
+        text = row.text if row else b""
 
-    def maySend(self, message: QueuedMessage) -> bool:
-        return message.id in self.rows and not self.rows[message.id].message.held
+        def pieces() -> Iterator[bytes]:
+            begin()
+            yield text
+
+        return Content.of(_Pieces(pieces), size=len(text), eightBit=False, utf8=False)
+
+    def maySend(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
+        row = self.rows.get(message.id)
+        assert self._names(message, those) <= self.taken
+        return row is not None and not row.message.held and not any(row.message.progress[one.position].state.final for one in those)
+
+    def handOver(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
+        may = self.maySend(message, those)
+        if may:
+            self.handed |= self._names(message, those)
+        return may
+
+    def notTaken(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
+        self.handed -= self._names(message, those)
 
     def record(self, message: QueuedMessage, reports: Sequence[NewReport] = ()) -> Deferred[None]:
         if self._fails():
@@ -120,20 +151,28 @@ class MemoryStore:
         return succeed(None)
 
     def _record(self, message: QueuedMessage, reports: Sequence[NewReport]) -> None:
-        self.taken.discard(message.id)
+        self.putBack(message, message.progress)
         self.records.append(_copy(message))
         row = self.rows.get(message.id)
         if row is None:
             return
-        row.message = _copy(message)
-        if all(progress.state.final for progress in message.progress):
+        for one in message.progress:
+            if not row.message.progress[one.position].state.final:
+                row.message.progress[one.position] = replace(one)
+        if all(progress.state.final for progress in row.message.progress):
             self.finished[message.id] = self.rows.pop(message.id).message
         for report in reports:
             self.reports.append(report)
             self.add(report.envelope, report.text, report=True)
 
-    def putBack(self, message: QueuedMessage) -> None:
-        self.taken.discard(message.id)
+    def putBack(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
+        assert self._names(message, those) <= self.taken
+        self.taken -= self._names(message, those)
+        self.handed -= self._names(message, those)
+
+    @staticmethod
+    def _names(message: QueuedMessage, those: Sequence[Progress]) -> set[tuple[str, int]]:
+        return {(message.id, one.position) for one in those}
 
     def onChange(self, call: Callable[[], None]) -> None:
         self._calls.append(call)
@@ -151,6 +190,16 @@ class MemoryStore:
 
     def progress(self, message: QueuedMessage) -> Progress:
         return self.rows[message.id].message.progress[0]
+
+
+class _Pieces:
+    """What can be read again and again."""
+
+    def __init__(self, begin: Callable[[], Iterator[bytes]]) -> None:
+        self._begin = begin
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._begin()
 
 
 def _copy(message: QueuedMessage) -> QueuedMessage:
@@ -171,7 +220,13 @@ class Call:
         return [str(recipient.address) for recipient in self.envelope.recipients]
 
     def reply(self, *replies: PeerReply, stage: Stage = Stage.TEXT, peer: str = "mx.test", extensions: frozenset[str] = frozenset({"DSN"})) -> None:
-        """The server answers, alike for all or one by one."""
+        """The server answers, alike for all or one by one; where it says something of the text that was sent before."""
+        if stage is Stage.TEXT:
+            try:
+                list(self.content.pieces())
+            except SMTPClientError as error:
+                self.answer.errback(error)
+                return
         each = replies * len(self.envelope.recipients) if len(replies) == 1 else replies
         outcomes = tuple(RecipientOutcome(recipient, stage, reply) for recipient, reply in zip(self.envelope.recipients, each, strict=True))
         self.answer.callback(Delivery(outcomes, peer, extensions))

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.envelope import Envelope, Recipient
-from twisted_smtplite.queue.entries import NewReport, QueuedMessage
+from twisted_smtplite.queue.entries import NewReport, QueuedMessage, Room
 from twisted_smtplite.queue.store import QueueStore
 
 CONTENT = b"Received: from client.test\r\nSubject: Hello\r\n\r\n.one dot\r\n..two\r\n" + b"x" * 5000 + b"\r\n"
@@ -35,6 +35,10 @@ def aReport(name: str, text: bytes = b"Subject: Undelivered\r\n\r\nIt was refuse
     return NewReport(anEnvelope(name, "ann@client.test", sender=""), text)
 
 
+def room(messages: int) -> Room:
+    return Room(messages, 10_000, 1000)
+
+
 async def settle(answer: Any) -> Any:
     return await answer if isawaitable(answer) else answer
 
@@ -48,7 +52,7 @@ async def put(store: QueueStore, envelope: Envelope | None = None, content: byte
 
 
 async def take(store: QueueStore, now: float = 1e12, count: int = 100) -> dict[str, QueuedMessage]:
-    return {message.id: message for message in await store.due(now, count)}
+    return {message.id: message for message in await store.due(now, room(count))}
 
 
 async def text(store: QueueStore, message: QueuedMessage) -> bytes:

@@ -13,8 +13,8 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from twisted_smtplite.model.envelope import DeliverBy
 from twisted_smtplite.model.errors import AuthenticationFailed, ConnectionFailed, PeerRefused, Unsendable
-from twisted_smtplite.model.results import Delivery, PeerReply, Stage
-from twisted_smtplite.queue.entries import AT_ONCE, State
+from twisted_smtplite.model.results import Delivery, PeerReply, RecipientOutcome, Stage
+from twisted_smtplite.queue.entries import AT_ONCE, Doubt, QueuedMessage, State
 from twisted_smtplite.queue.limits import RunnerLimits
 from twisted_smtplite.queue.schedule import Schedule
 
@@ -382,6 +382,132 @@ def test_the_urgent_goes_first() -> None:
     assert order == [0, 9, 9, 4, -3], "the first was on its way already"
 
 
+# ---- Many recipients.
+
+
+def test_a_message_to_very_many_takes_no_more_memory_than_others() -> None:
+    limits = RunnerLimits(inFlight=10, perDestination=5, recipients=10, window=20, windowRecipients=200, perMessage=100)
+    world = World(limits=limits)
+    message = world.store.put(*(f"a{number}@d{number % 50}.test" for number in range(3000)))
+    others = [world.store.put(*(f"b{number}@e{number % 50}.test" for number in range(150))) for _ in range(10)]
+    while world.sender.open:
+        for call in world.sender.open:
+            assert len(call.recipients) <= 10
+            call.reply(OK)
+        world.wait(1)
+    assert world.store.most <= 200
+    assert all(set(world.store.states(each)) == {State.SENT} for each in (message, *others))
+    assert len(list(addressesOf(world.sender.calls))) == 3000 + 1500, "each once"
+
+
+def test_of_a_message_to_very_many_those_behind_a_slow_destination_do_not_wait_for_it() -> None:
+    world = World(limits=RunnerLimits(inFlight=8, perDestination=4, recipients=5, perMessage=20))
+    message = world.store.put(*(f"a{number}@slow.test" for number in range(10)), *(f"b{number}@d{number % 7}.test" for number in range(200)))
+    for _ in range(100):
+        for call in world.sender.open:
+            if "slow" not in call.recipients[0]:
+                call.reply(OK)
+        world.wait(1)
+    assert world.store.states(message) == [State.WAITING] * 10 + [State.SENT] * 200
+
+
+def test_a_message_to_many_of_a_slow_destination_holds_up_no_other() -> None:
+    world = World(limits=RunnerLimits(inFlight=8, perDestination=4, recipients=1, window=20, windowRecipients=100, perMessage=100))
+    world.store.put(*(f"a{number}@slow.test" for number in range(1000)))
+    others = [world.store.put("b@fast.test") for _ in range(20)]
+    for _ in range(100):
+        for call in world.sender.open:
+            if "slow" not in call.recipients[0]:
+                call.reply(OK)
+        world.wait(1)
+    assert all(world.store.states(other) == [State.SENT] for other in others)
+    assert world.store.most <= 100
+
+
+def test_a_recipient_who_falls_due_while_others_are_under_way_is_tried_at_his_time() -> None:
+    world = World(schedule=FLAT)
+    message = world.store.put("a@one.test", "b@two.test")
+    one, two = world.sender.calls
+    one.reply(BUSY)
+    world.wait(10 * MINUTE)
+    assert [call.recipients for call in world.sender.calls] == [["a@one.test"], ["b@two.test"], ["a@one.test"]]
+    two.reply(OK)
+    world.sender.calls[2].reply(OK)
+    assert world.store.states(message) == [State.SENT, State.SENT]
+
+
+def test_only_what_has_changed_is_recorded() -> None:
+    world = World()
+    world.store.put("a@one.test", "b@two.test", "c@one.test")
+    for call in world.sender.calls:
+        call.reply(OK)
+    recorded = [[str(progress.recipient.address) for progress in message.progress] for message in world.store.records]
+    assert recorded == [["a@one.test", "c@one.test"], ["b@two.test"]]
+
+
+# ---- What somebody changes by hand.
+
+
+def drop(world: World, message: QueuedMessage, position: int) -> None:
+    world.store.rows[message.id].message.progress[position].state = State.DROPPED
+    world.store.changed()
+
+
+def test_who_is_taken_out_while_he_waits_for_his_turn_is_not_sent_to() -> None:
+    world = World(limits=RunnerLimits(perDestination=1))
+    world.store.put("a@mx.test")
+    message = world.store.put("b@mx.test", "c@mx.test")
+    drop(world, message, 0)
+    world.sender.script = accepting
+    world.sender.open[0].reply(OK)
+    world.wait(MINUTE)
+    assert [call.recipients for call in world.sender.calls] == [["a@mx.test"], ["c@mx.test"]]
+    assert world.store.states(message) == [State.DROPPED, State.SENT] and not world.store.taken
+
+
+@pytest.mark.parametrize("how", ["drop", "hold"])
+def test_what_is_taken_out_or_held_before_its_text_is_sent_is_not_sent(how: str, log: list[str]) -> None:
+    world = World()
+    message = world.store.put("a@mx.test", "b@mx.test")
+    if how == "drop":
+        drop(world, message, 0)
+    else:
+        world.store.rows[message.id].message.held = True
+    world.sender.script = accepting
+    world.sender.open[0].reply(OK)
+    world.wait(MINUTE)
+    tried = [call.recipients for call in world.sender.calls[1:]]
+    assert tried == ([["b@mx.test"]] if how == "drop" else [])
+    if how == "hold":
+        world.store.rows[message.id].message.held = False
+        world.store.changed()
+        world.wait(MINUTE)
+    assert world.store.states(message) == [State.DROPPED if how == "drop" else State.SENT, State.SENT]
+    assert not any(line.startswith("deferred") for line in log) and not world.store.taken
+
+
+def test_what_went_out_in_parts_is_not_sent_again_when_the_rest_is_held() -> None:
+    world = World()
+    message = world.store.put("a@mx.test", "b@mx.test")
+    (call,) = world.sender.open
+    list(call.content.pieces())
+    world.store.rows[message.id].message.held = True
+    # The server wanted the second recipient in a transaction of its own.
+    with pytest.raises(Unsendable):
+        list(call.content.pieces())
+    call.answer.callback(
+        Delivery(
+            (
+                RecipientOutcome(call.envelope.recipients[0], Stage.TEXT, OK),
+                RecipientOutcome(call.envelope.recipients[1], Stage.DATA, PeerReply(451, "4.3.0", ("Held",), local=True)),
+            ),
+            "mx.test",
+        )
+    )
+    assert world.store.states(message) == [State.SENT, State.WAITING] and world.store.rows[message.id].message.progress[1].attempts == 0
+    assert not world.store.taken and not world.store.handed
+
+
 # ---- Time (RFC 2852, RFC 4865).
 
 
@@ -550,21 +676,30 @@ def test_a_lost_reply_is_said_to_make_doubles(log: list[str]) -> None:
     world.sender.script = accepting
     world.wait(HOUR)
     assert any(line.startswith("deferred ") and 'again="The server\'s reply was lost: it may have the message"' in line for line in log)
-    assert any(line.startswith("sent ") and 'again="The server\'s reply to the last attempt was lost"' in line for line in log)
+    assert any(line.startswith("sent ") and 'again="The server\'s reply to an earlier attempt was lost"' in line for line in log)
 
 
-def test_after_an_unclean_stop_what_was_queued_is_said_to_be_doubtful_once(log: list[str]) -> None:
+def test_a_lost_reply_is_not_forgotten_when_the_next_attempts_come_to_nothing(log: list[str]) -> None:
+    world = World()
+    world.sender.script = lambda call: call.reply(LOST)
+    world.store.put("a@mx.test")
+    world.sender.script = refusing(BUSY)
+    world.wait(HOUR)
+    world.sender.script = accepting
+    world.wait(2 * HOUR)
+    assert log[-1].startswith("sent ") and 'again="The server\'s reply to an earlier attempt was lost"' in log[-1]
+
+
+def test_what_a_killed_process_may_have_sent_is_said_to_come_twice_until_it_is_sent(log: list[str]) -> None:
     world = World(started=False, schedule=FLAT)
     world.sender.script = refusing(BUSY)
-    world.store.put("a@old.test")
-    world.store.put("b@old.test")
-    world.clock.advance(1)
-    world.sender.script = lambda call: call.reply(BUSY if call.recipients == ["a@old.test"] and call.time < 1e9 + 10 else OK)
-    world.runner.start(unclean=True)
-    world.store.put("c@new.test")
+    world.store.put("a@old.test", "b@old.test")
+    world.store.rows["M1"].message.progress[1].doubt = Doubt.KILLED
+    world.runner.start()
+    world.sender.script = accepting
     world.wait(HOUR)
     sent = {line.split(" to=<")[1][0]: "again=" in line for line in log if line.startswith("sent ")}
-    assert sent == {"a": False, "b": True, "c": False}
+    assert sent == {"a": False, "b": True}
 
 
 # ---- The end.
@@ -597,6 +732,17 @@ def test_what_does_not_end_in_time_is_broken_off_and_put_back(log: list[str]) ->
     world.wait(1)
     assert ended and world.sender.cancelled and not world.store.taken
     assert world.store.states(message) == [State.WAITING] and world.store.progress(message).attempts == 0
+    assert world.store.progress(message).doubt is None and not any(line.startswith("interrupted ") for line in log), "nothing was handed over"
+
+
+def test_what_is_broken_off_after_its_text_was_handed_over_may_come_twice(log: list[str]) -> None:
+    world = World(limits=RunnerLimits(drainTime=30))
+    message = world.store.put("a@mx.test")
+    list(world.sender.calls[0].content.pieces())
+    ended = stopped(world)
+    world.wait(30)
+    assert ended and not world.store.taken and not world.store.handed
+    assert world.store.progress(message).doubt is Doubt.STOPPED and world.store.progress(message).attempts == 0
     assert any(line.startswith("interrupted id=M1 ") for line in log)
 
 
@@ -617,7 +763,7 @@ def test_what_cannot_be_recorded_before_the_end_is_said(log: list[str]) -> None:
     world.sender.calls[0].reply(OK)
     ended = stopped(world)
     world.wait(31)
-    assert ended and not world.store.taken
+    assert ended and world.store.handed == {("M1", 0)}, "who sends next finds it there"
     assert any("sent again, and so twice" in line and "<a@mx.test>" in line for line in log)
 
 
@@ -629,7 +775,7 @@ def test_a_stop_while_the_store_is_asked_puts_back_what_it_gives() -> None:
     world.runner.start()
     ended = stopped(world)
     assert not ended
-    world.store.taken.add(message.id)
+    world.store.taken.add((message.id, 0))
     answer.callback([message])
     assert ended and not world.store.taken and world.sender.calls == []
 

@@ -13,7 +13,7 @@ from memoryqueue import BUSY, GONE, LOST, NOBODY, OK, Call, World
 from twisted_smtplite.model.envelope import DeliverBy
 from twisted_smtplite.model.errors import ConnectionFailed, PeerRefused
 from twisted_smtplite.model.results import Stage
-from twisted_smtplite.queue.entries import State
+from twisted_smtplite.queue.entries import Doubt, State
 from twisted_smtplite.queue.limits import RunnerLimits
 from twisted_smtplite.queue.runner import Runner
 
@@ -27,6 +27,8 @@ STEPS = st.one_of(
     st.tuples(st.just("break"), st.integers(0, 20), st.booleans()),
     st.tuples(st.just("wait"), st.sampled_from([1.0, 61.0, 301.0, 7200.0, 90_000.0])),
     st.tuples(st.just("disk"), st.integers(1, 4)),
+    st.tuples(st.just("drop"), st.integers(0, 20), st.integers(0, 3)),
+    st.tuples(st.just("hold"), st.integers(0, 20), st.booleans()),
     st.tuples(st.just("kill")),
 )
 
@@ -35,7 +37,7 @@ class Course:
     """A world, what was known of each recipient in the runner that is alive, and what must be so at each attempt."""
 
     def __init__(self) -> None:
-        self.limits = RunnerLimits(inFlight=4, perDestination=2, window=6, gatherTime=30)
+        self.limits = RunnerLimits(inFlight=4, perDestination=2, window=6, windowRecipients=10, perMessage=3, gatherTime=30)
         self.world = World(limits=self.limits)
         self.world.sender.script = self.begin
         self.ended: set[tuple[str, str]] = set()
@@ -64,11 +66,35 @@ class Course:
         if open_ := self.world.sender.open:
             call = open_[number % len(open_)]
             those = replies[: len(call.recipients)]
-            if not all(reply is LOST for reply in those):
+            if self.maySend(call):
                 for address, reply in zip(call.recipients, those, strict=True):
                     if reply in (OK, NOBODY):
                         self.ended.add((call.envelope.id, address))
             call.reply(*those)
+
+    def maySend(self, call: Call) -> bool:
+        """Whether nobody has held the message, or taken one of these recipients out."""
+        row = self.world.store.rows.get(call.envelope.id)
+        waiting = {str(one.recipient.address) for one in row.message.progress if not one.state.final} if row and not row.message.held else set()
+        return waiting >= set(call.recipients)
+
+    def drop(self, number: int, position: int) -> None:
+        """Somebody takes a recipient out."""
+        if rows := list(self.world.store.rows.values()):
+            message = rows[number % len(rows)].message
+            one = message.progress[position % len(message.progress)]
+            if not one.state.final:
+                one.state = State.DROPPED
+                self.ended.add((message.id, str(one.recipient.address)))
+            if all(one.state.final for one in message.progress):
+                self.world.store.finished[message.id] = self.world.store.rows.pop(message.id).message
+            self.world.store.changed()
+
+    def hold(self, number: int, held: bool) -> None:
+        """Somebody holds a message, or releases it."""
+        if rows := list(self.world.store.rows.values()):
+            rows[number % len(rows)].message.held = held
+            self.world.store.changed()
 
     def break_(self, number: int, permanent: bool) -> None:
         if open_ := self.world.sender.open:
@@ -84,6 +110,10 @@ class Course:
             delayed.cancel()
         world.sender.calls = []
         world.store.taken.clear()
+        for name, position in world.store.handed:
+            if name in world.store.rows:
+                world.store.rows[name].message.progress[position].doubt = Doubt.KILLED
+        world.store.handed.clear()
         world.store._calls.clear()
         world.store.failing = 0
         kept = {row.message.id: row.message for row in world.store.rows.values()}
@@ -101,11 +131,14 @@ class Course:
             newId=lambda: f"R{mark}X{next(numbers)}",
             draw=lambda: 0.5,
         )
-        world.runner.start(unclean=True)
+        world.runner.start()
 
     def finish(self) -> None:
         """From now on all goes well."""
         self.world.store.failing = 0
+        for row in self.world.store.rows.values():
+            row.message.held = False
+        self.world.store.changed()
         for _ in range(1000):
             for call in self.world.sender.open:
                 call.reply(OK)
@@ -129,7 +162,8 @@ def test_every_recipient_has_one_end_and_every_failure_one_report(steps: list[An
     course.finish()
     store = course.world.store
     assert course.wrong == []
-    assert not store.taken and not course.world.sender.open
+    assert not store.taken and not store.handed and not course.world.sender.open
+    assert store.most <= course.limits.windowRecipients
     told: Counter[tuple[str, str, str]] = Counter()
     for report in store.reports:
         parts = email.message_from_bytes(report.text).get_payload()
@@ -144,6 +178,8 @@ def test_every_recipient_has_one_end_and_every_failure_one_report(steps: list[An
             assert progress.state.final
             failed = progress.state in (State.FAILED, State.EXPIRED)
             failures += failed
+            if progress.state is State.DROPPED:
+                continue
             wanted = int(failed and bool(course.senders.get(message.id)))
             assert told[message.id, str(progress.recipient.address), "failed"] == wanted
             assert told[message.id, str(progress.recipient.address), "delayed"] <= 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from faultydisk import FaultyDatabase, FaultyDisk, failingDisk
-from queueing import CONTENT, LARGE, anEnvelope, aReport, bodies, put, take, text
+from queueing import CONTENT, LARGE, anEnvelope, aReport, bodies, put, room, take, text
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -56,7 +56,7 @@ async def everything(store: QueueStore) -> set[str]:
     messages = await take(store, count=10_000)
     for name, message in messages.items():
         assert await text(store, message) == next((content for kind, content in LOT.items() if name.endswith(kind)), CONTENT)
-        store.putBack(message)
+        store.putBack(message, message.progress)
     return set(messages)
 
 
@@ -122,7 +122,7 @@ async def test_progress_whose_record_failed_at_any_statement_can_be_recorded_aga
         except Exception:  # noqa: BLE001 - whatever it was
             failures += 1
             FaultyDatabase.failing = -1
-            assert await store.due(1e12, 10) == [], "it is still taken"
+            assert await store.due(1e12, room(10)) == [], "it is still taken"
             await store.record(message, [aReport(f"r{number}")])
         done, FaultyDatabase.failing = FaultyDatabase.count <= number, -1
         # The message is gone with its file, and its report is there once.

@@ -11,7 +11,7 @@ from queueing import anEnvelope
 
 from twisted_smtplite.model.envelope import DeliverBy
 from twisted_smtplite.model.results import PeerReply, RecipientOutcome, Stage
-from twisted_smtplite.queue.entries import Progress, QueuedMessage, State
+from twisted_smtplite.queue.entries import Doubt, Progress, QueuedMessage, State
 from twisted_smtplite.queue.schedule import Schedule
 from twisted_smtplite.queue.verdict import Action, Judge, Notice
 
@@ -180,7 +180,7 @@ def test_a_reply_that_was_lost_is_remembered_while_the_destination_is_closed() -
     message, progress = one()
     attempt(message, progress, LOST)
     JUDGE.suspended(message, progress, GONE, "mx.test", 1360, 1300)
-    assert (progress.reply, progress.stage, progress.nextAttempt) == (LOST, Stage.TEXT, 1360)
+    assert (progress.doubt, progress.reply, progress.nextAttempt) == (Doubt.LOST, GONE, 1360)
 
 
 def test_putting_off_passes_no_time_at_which_something_is_decided() -> None:

@@ -48,6 +48,7 @@ class Destination:
         # The seconds that each transaction adds to the time by which all are done, and when those will be done that were put off.
         self._pace = 0.0
         self._placed = 0.0
+        self._moved = 0.0
         # Higher priority first (RFC 6710 5), then in the order of coming.
         self._waiting: list[tuple[int, int, Transaction]] = []
 
@@ -82,10 +83,22 @@ class Destination:
         """How many more transactions may begin: of one in trouble, one that probes."""
         return (1 if self.trouble is not None else most) - self.inFlight
 
-    def ended(self, seconds: float) -> None:
-        """A transaction has ended after so many seconds, and what was learned of the destination is told to `opened` or `failed`."""
-        self._pace += (seconds / self.inFlight - self._pace) * _PACE_WEIGHT
+    def begun(self, now: float) -> None:
+        """A transaction begins."""
+        if not self.inFlight:
+            self._moved = now
+        self.inFlight += 1
+
+    def ended(self, began: float, now: float) -> None:
+        """A transaction has ended, and what was learned of the destination is told to `opened` or `failed`."""
+        self._pace += ((now - began) / self.inFlight - self._pace) * _PACE_WEIGHT
+        self._moved = now
         self.inFlight -= 1
+
+    def isSlow(self, now: float) -> bool:
+        """True when those that wait will do so for long, as far as can be told."""
+        stands = (now - self._moved) / self.inFlight if self.inFlight else 0.0
+        return len(self._waiting) * max(self._pace, stands) > _LEAST_PUT_OFF
 
     def reopen(self, now: float) -> None:
         """Somebody wants it to be tried now."""
@@ -174,7 +187,7 @@ class Destinations:
         self._turns += 1
         chosen.turn = self._turns
         self.inFlight += 1
-        chosen.inFlight += 1
+        chosen.begun(now)
         transaction = chosen.pop()
         if not len(chosen):
             del self._awaited[chosen.name]
@@ -185,7 +198,7 @@ class Destinations:
     def ended(self, transaction: Transaction, now: float, trouble: PeerReply | None, host: str) -> list[Transaction]:
         """A transaction has ended, in `trouble` when its destination was not reached. Returns those that wait for a destination now closed."""
         destination = self[transaction.destination]
-        destination.ended(now - transaction.began)
+        destination.ended(transaction.began, now)
         self.inFlight -= 1
         if trouble is None:
             destination.opened()
@@ -202,14 +215,21 @@ class Destinations:
         self.inFlight -= 1
         self._leave(destination)
 
-    def crowd(self, count: int) -> list[Transaction]:
-        """Up to about `count` transactions that are to be put off, to make room for others: of those that most others wait in front of."""
+    def crowd(self, count: int, recipients: int, now: float) -> list[Transaction]:
+        """Transactions that are to be put off, to make room for others: of those that most others wait in front of, for long.
+
+        About as many as are to be had up to `count`, and up to those that have so many recipients.
+        """
         crowd: list[Transaction] = []
-        while len(crowd) < count and self._awaited:
-            largest = max(self._awaited.values(), key=len)
+        slow = [destination for destination in self._awaited.values() if len(destination) > self._limits.perDestination and destination.isSlow(now)]
+        while (count > 0 or recipients > 0) and slow:
+            largest = max(slow, key=len)
             if len(largest) <= self._limits.perDestination:
                 break
-            crowd += self._keep(largest, max(self._limits.perDestination, len(largest) // 2))
+            some = self._keep(largest, max(self._limits.perDestination, len(largest) // 2))
+            crowd += some
+            count -= len(some)
+            recipients -= sum(len(transaction.progress) for transaction in some)
         return crowd
 
     def clear(self) -> list[Transaction]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..model.envelope import Envelope, Recipient
 from ..model.results import PeerReply, Stage
@@ -43,6 +43,19 @@ class State(Enum):
         return self is not State.WAITING
 
 
+class Doubt(Enum):
+    """Why a recipient may have the message, although nobody said so."""
+
+    LOST = "lost"
+    """It was sent whole, and the reply was lost."""
+    STOPPED = "stopped"
+    """The runner stopped while it was on its way."""
+    KILLED = "killed"
+    """The process died while it was on its way, or before it had recorded what became of it."""
+    POWER = "power"
+    """So may have the machine, and nobody knows what was on its way then."""
+
+
 @dataclass(slots=True)
 class Progress:
     """How far the message has come for one recipient.
@@ -57,6 +70,8 @@ class Progress:
         stage: where that was, or None.
         host: from whom, or empty.
         warned: True when the sender was told of the delay.
+        doubt: why he may have the message already, or None.
+        position: his place among the recipients of the message, the first has 0.
     """
 
     recipient: Recipient
@@ -68,21 +83,24 @@ class Progress:
     stage: Stage | None = None
     host: str = ""
     warned: bool = False
+    doubt: Doubt | None = None
+    position: int = 0
 
 
 @dataclass(slots=True)
 class QueuedMessage:
-    """One message in the queue.
+    """One message in the queue, with all of its recipients or, where it was taken or is recorded, some.
 
     Attributes:
         id: the queue id, that of the envelope it came in by: letters and digits, unique in the queue.
-        envelope: everything the client asked for; `Envelope.recipients` are all it began with, in order.
-        progress: one for each of `Envelope.recipients`, in the same order.
+        envelope: everything the client asked for; of `Envelope.recipients` those of `progress`, in the same order.
+        progress: one for each recipient.
         queuedAt: when it was made safe, in seconds since the epoch.
         size: octets of its text, with CRLF and the trace header.
         held: True while it is not to be sent (``smtplite queue hold``).
         user: who submitted it, or None.
         report: True for a report that the queue itself has made (null reverse-path): it is never reported about.
+        more: True where more of its recipients were due than were taken at a time.
     """
 
     id: str
@@ -93,6 +111,7 @@ class QueuedMessage:
     held: bool = False
     user: str | None = None
     report: bool = False
+    more: bool = False
 
 
 @dataclass(slots=True)
@@ -108,33 +127,61 @@ class NewReport:
     text: bytes
 
 
+class Room(NamedTuple):
+    """How much may be taken.
+
+    Attributes:
+        messages: messages.
+        recipients: recipients, of all of them together.
+        perMessage: recipients of one message, those that were taken before included.
+    """
+
+    messages: int
+    recipients: int
+    perMessage: int
+
+
 class Store(Protocol):
     """Who keeps the queue. Every Deferred fires in the reactor's thread, and after a change only when that is safe on the disk."""
 
-    def due(self, now: float, count: int) -> Deferred[Sequence[QueuedMessage]]:
-        """Up to `count` messages that are not held, not taken yet, and have a waiting recipient with ``nextAttempt <= now``.
+    def due(self, now: float, room: Room) -> Deferred[Sequence[QueuedMessage]]:
+        """Messages that are not held, with those of their recipients that are due, wait with ``nextAttempt <= now``, and are not taken yet.
 
-        Those of higher priority come first (RFC 6710), then those that waited longest. They are taken: `due` does not return them again until
-        `record` or `putBack` names them. What was taken by a process that died is not.
+        Those of higher priority come first (RFC 6710), then those that waited longest. The recipients are taken: `due` does not return them again
+        until `record` or `putBack` names them. What was taken by a process that died is not. Of a message of which much is taken no more is given
+        before half of that is done.
         """
 
     def nextDue(self) -> Deferred[float | None]:
-        """The time at which the next message that is not taken falls due, in seconds since the epoch; None when there is none."""
+        """The time at which the next recipient that is not taken falls due, in seconds since the epoch; None when there is none."""
 
-    def content(self, message: QueuedMessage) -> Content:
-        """The text, to send it or to quote it; opens its file only when it is read."""
+    def content(self, message: QueuedMessage, begin: Callable[[], None] = lambda: None) -> Content:
+        """The text, to send it or to quote it; opens its file only when it is read. `begin` is called before each reading of it, and may raise."""
 
-    def maySend(self, message: QueuedMessage) -> bool:
-        """False when the message, which was taken, has been held or dropped since. Answers at once."""
+    def maySend(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
+        """False when the message, or one of these recipients, who were taken, has been held or dropped since.
 
-    def record(self, message: QueuedMessage, reports: Sequence[NewReport] = ()) -> Deferred[None]:
-        """Keeps what `message.progress` says now, and puts the reports into the queue, both or neither; the message is no longer taken.
-
-        When every recipient's state is final the message leaves the queue. A message that was dropped meanwhile stays dropped.
+        Answers at once, and so of what another process has done in the last second it may not know.
         """
 
-    def putBack(self, message: QueuedMessage) -> None:
-        """The message is no longer taken; nothing about it has changed."""
+    def handOver(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
+        """Notes that a server may have the message for these recipients, until `record`, `notTaken` or `putBack` names them.
+
+        The note outlives the process. Answers at once. Returns False where `maySend` would say so, who knows for certain here; then nothing is noted.
+        """
+
+    def notTaken(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
+        """No server has the message for these recipients: they are noted no longer."""
+
+    def record(self, message: QueuedMessage, reports: Sequence[NewReport] = ()) -> Deferred[None]:
+        """Keeps what `message.progress` says of these recipients, who are no longer taken, and puts the reports into the queue, both or neither.
+
+        When the state of every recipient is final the message leaves the queue. Who was dropped meanwhile stays dropped, and where nobody else is
+        named there are no reports.
+        """
+
+    def putBack(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
+        """These recipients are no longer taken; nothing about them has changed."""
 
     def onChange(self, call: Callable[[], None]) -> None:
         """Has `call` called, in the reactor's thread, when something may be due earlier than `nextDue` said.

@@ -82,9 +82,9 @@ def notRecorded(message: QueuedMessage, wait: float, failure: Failure) -> None:
     )
 
 
-def neverRecorded(message: QueuedMessage) -> None:
-    """The runner stopped before the store could record it."""
-    sent = [progress for progress in message.progress if progress.state is State.SENT]
+def neverRecorded(message: QueuedMessage, those: Sequence[Progress]) -> None:
+    """The runner stopped before the store could record what became of these."""
+    sent = [progress for progress in those if progress.state is State.SENT]
     _log.error(
         "What became of message {id} could not be recorded before the end; sent again, and so twice, it will be to {recipients} recipients: {to}",
         id=message.id,

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from ..model.errors import AuthenticationFailed, SMTPClientError, Unsendable
 from ..model.results import Delivery, PeerReply, RecipientOutcome, Stage
 from . import events
-from .entries import QueuedMessage
+from .entries import Doubt
 from .verdict import isLost
 from .work import Attempt, Transaction
 
@@ -23,8 +23,12 @@ _MOST_KEPT = 2000
 """Characters of a reply that are kept: more than any server means to be read."""
 _OWN_FAULT = PeerReply(451, "4.3.0", ("Internal error",), local=True)
 _LOST = "The server's reply was lost: it may have the message"
-_LOST_BEFORE = "The server's reply to the last attempt was lost"
-_KILLED = "The process before this one did not end as it should"
+_DOUBTS = {
+    Doubt.LOST: "The server's reply to an earlier attempt was lost",
+    Doubt.STOPPED: "The server was stopped while it sent this",
+    Doubt.KILLED: "The process that sent this before did not end as it should",
+    Doubt.POWER: "The machine may have stopped while this was sent",
+}
 
 
 class Heard(NamedTuple):
@@ -93,23 +97,12 @@ def _forAll(transaction: Transaction, reply: PeerReply, stage: Stage, host: str,
     return Heard(attempts, trouble, host)
 
 
-def byDoubt(message: QueuedMessage, attempts: Sequence[Attempt], unclean: float) -> dict[str, list[Attempt]]:
-    """Attempts by the reason for which a recipient may have, or get, the message twice; empty for none. Asked before they are judged.
-
-    Args:
-        message: what was sent.
-        attempts: what was heard.
-        unclean: what was queued before this time may have been sent by a process that could not record it; 0 when there was none.
-    """
+def byDoubt(attempts: Sequence[Attempt]) -> dict[str, list[Attempt]]:
+    """Attempts by the reason for which a recipient may have, or get, the message twice; empty for none. Asked before they are judged."""
     doubts: dict[str, list[Attempt]] = {}
     for attempt in attempts:
-        progress, outcome = attempt.progress, attempt.outcome
-        reason = ""
-        if not outcome.accepted:
-            reason = _LOST if isLost(outcome.stage, outcome.reply) else ""
-        elif isLost(progress.stage, progress.reply):
-            reason = _LOST_BEFORE
-        elif message.queuedAt < unclean and (progress.lastAttempt or 0.0) < unclean:
-            reason = _KILLED
+        reason = _LOST if isLost(attempt.outcome) else ""
+        if attempt.outcome.accepted and attempt.progress.doubt is not None:
+            reason = _DOUBTS[attempt.progress.doubt]
         doubts.setdefault(reason, []).append(attempt)
     return doubts

@@ -23,6 +23,10 @@ class RunnerLimits:
     """Transactions at a time with one destination."""
     window: int = 1000
     """Messages that are held in memory, waiting or in flight."""
+    windowRecipients: int = 10_000
+    """Their recipients, likewise."""
+    perMessage: int = 1000
+    """Of them, those of one message: of a larger one the others follow as these are done."""
     recipients: int = 100
     """Recipients of one transaction (RFC 5321 4.5.3.1.8)."""
     gatherTime: float = 60

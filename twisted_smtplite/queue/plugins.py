@@ -106,9 +106,9 @@ class _Emptying:
         self._runner = runner
         self._sending = sending
 
-    def start(self, *, unclean: bool) -> None:
+    def start(self) -> None:
         """See `relay.Emptying`."""
-        self._runner.start(unclean=unclean)
+        self._runner.start()
 
     def stop(self) -> Deferred[None]:
         """See `relay.Emptying`."""

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from . import events
-from .entries import NewReport, QueuedMessage, Store
+from .entries import NewReport, Progress, QueuedMessage, Store
 from .limits import LONGEST_STORE_RETRY, RunnerLimits
 from .quote import Quote, quote
 from .report import report
@@ -41,17 +41,26 @@ class Recorder:
         hostname: the name of this server, for reports.
         newId: gives a report its name.
         limits: how long to wait, and how much to quote.
+        recorded: called with a work and those of its recipients that the store has let go of.
         done: called with a work when all that was known of it is recorded.
     """
 
     def __init__(
-        self, store: Store, clock: IReactorTime, hostname: str, newId: Callable[[], str], limits: RunnerLimits, done: Callable[[Work], None]
+        self,
+        store: Store,
+        clock: IReactorTime,
+        hostname: str,
+        newId: Callable[[], str],
+        limits: RunnerLimits,
+        recorded: Callable[[Work, Sequence[Progress]], None],
+        done: Callable[[Work], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._hostname = hostname
         self._newId = newId
         self._limits = limits
+        self._recorded = recorded
         self._done = done
         self._pauses: dict[Work, Deferred[None]] = {}
         self._givesUp = False
@@ -77,8 +86,8 @@ class Recorder:
                 continue
             events.notRecorded(work.message, wait, failure)
             if not await self._pause(work, wait):
-                work.changed = False
-                events.neverRecorded(work.message)
+                events.neverRecorded(work.message, work.changed)
+                work.changed.clear()
             wait = min(wait * 2, LONGEST_STORE_RETRY)
         work.recording = False
         self._done(work)
@@ -98,18 +107,16 @@ class Recorder:
             notices, work.notices = work.notices, []
             work.reports.append(await self._report(work.message, notices))
         reports = list(work.reports)
-        work.changed = False
-        # A copy: the store writes it later, and more may be known by then.
-        snapshot = replace(work.message, progress=[replace(progress) for progress in work.message.progress])
+        those, work.changed = work.changed, []
         try:
-            await self._store.record(snapshot, reports)
+            await self._store.record(replace(work.message, progress=those), reports)
         except BaseException:
-            work.changed = True
+            work.changed = those + work.changed
             raise
-        work.recorded = True
         del work.reports[: len(reports)]
         for made in reports:
             events.reported(work.message, made.envelope.id)
+        self._recorded(work, those)
 
     async def _report(self, message: QueuedMessage, notices: Sequence[Notice]) -> NewReport:
         try:

@@ -36,8 +36,8 @@ _log = Logger(namespace="smtplite.queue")
 class Emptying(Protocol):
     """What empties the queue; `runner.Runner` with the connections that it uses."""
 
-    def start(self, *, unclean: bool) -> None:
-        """Begins to send. `unclean`: whoever did that before has died of it."""
+    def start(self) -> None:
+        """Begins to send."""
 
     def stop(self) -> Deferred[None]:
         """Ends what it has begun. Fires when the queue and the connections are left alone."""
@@ -105,10 +105,19 @@ class RelayDelivery(AcceptingDelivery, Service):
         if not claimed:
             self._again = self.store.clock.callLater(CLAIM_AGAIN, self._lookAgain)
             return
-        if self.store.unclean:
-            _log.warn("The process that sent from {path} was killed: what it was sending is sent again", path=self.store.directory)
+        self._sayWhatIsDoubtful()
         self._emptying = self._make()
-        self._emptying.start(unclean=self.store.unclean)
+        self._emptying.start()
+
+    def _sayWhatIsDoubtful(self) -> None:
+        unclean, path, count = self.store.unclean, self.store.directory, self.store.doubtful
+        if unclean is None:
+            return
+        if unclean.complete:
+            what = "The process that sent from {path} did not end as it should; of what was on its way {count} recipients may get a message twice"
+        else:
+            what = "Nobody knows what was on its way from {path} when the machine stopped; {count} recipients were due, and may get a message twice"
+        _log.warn(what, path=path, count=count)
 
     def _lookAgain(self) -> None:
         self._attempt = Deferred.fromCoroutine(self._tryToBegin())

@@ -7,7 +7,7 @@ report looks like.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
@@ -15,15 +15,16 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from ..model.envelope import Envelope, Recipient
-from ..model.results import Delivery
+from ..model.errors import Unsendable
+from ..model.results import Delivery, PeerReply, Stage
 from . import events
 from .destinations import Destinations
-from .entries import AT_ONCE, Progress, QueuedMessage, Store
+from .entries import AT_ONCE, Doubt, Progress, QueuedMessage, Room, Store
 from .hearing import byDoubt, hear
 from .limits import RunnerLimits
 from .recording import Recorder, queueIds
 from .schedule import Schedule, isLate, passedOn
-from .verdict import Judge
+from .verdict import Judge, mayHave
 from .work import Attempt, Transaction, Work
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _SOONEST = 0.1
 """Seconds until the store is asked again that has said of something that it is due, and did not give it."""
+_ROOM_AGAIN = 1.0
+"""Seconds after which it is looked again what takes so long, while the memory is full."""
+_WITHDRAWN = PeerReply(451, "4.3.0", ("The message is not to be sent now",), local=True)
 
 
 class Sender(Protocol):
@@ -84,29 +88,22 @@ class Runner:
         self._limits = limits = limits or RunnerLimits()
         self._draw = draw
         self._destinations = Destinations(limits, draw)
-        self._recorder = Recorder(store, clock, hostname, newId or queueIds(), limits, self._settle)
+        self._recorder = Recorder(store, clock, hostname, newId or queueIds(), limits, self._recorded, self._settle)
         self._active: dict[str, Work] = {}
+        # Recipients that were taken.
+        self._taken = 0
         self._sending: dict[Transaction, Deferred[Delivery]] = {}
-        # What the store gave although it was active, and what ceased to be active while the store was asked.
-        self._doubles: set[str] = set()
-        self._ended: set[str] = set()
         self._running = self._stopping = self._asking = self._askAgain = self._more = self._dispatching = False
         self._timer: IDelayedCall | None = None
         self._deadline: IDelayedCall | None = None
         self._stopped: list[Deferred[None]] = []
         self._putBack = 0
-        self._unclean = 0.0
 
     # ---- Start and stop.
 
-    def start(self, *, unclean: bool = False) -> None:
-        """Begins to send. Called once.
-
-        Args:
-            unclean: the queue was left by a process that did not stop its runner. What stands in it may have been sent: the log says so when it is.
-        """
+    def start(self) -> None:
+        """Begins to send. Called once."""
         self._running = True
-        self._unclean = self._clock.seconds() if unclean else 0.0
         self._store.onChange(self._look)
         self._look()
 
@@ -120,7 +117,8 @@ class Runner:
             self._stopping = True
             self._sleep(None)
             self._deadline = self._clock.callLater(self._limits.drainTime, self._cutOff)
-            self._release(self._destinations.clear())
+            for transaction in self._destinations.clear():
+                self._release(transaction)
             for work in list(self._active.values()):
                 self._settle(work)
             self._lookForEnd()
@@ -151,8 +149,9 @@ class Runner:
         if self._asking:
             self._askAgain = True
             return
-        if self._more and len(self._active) > self._limits.window // 2:
+        if self._more and self._half:
             self._makeRoom()
+            self._wakeBy(self._clock.seconds() + _ROOM_AGAIN)
             return
         self._asking = True
         Deferred.fromCoroutine(self._ask()).addErrback(events.unexpected)
@@ -165,7 +164,6 @@ class Runner:
             wait = self._limits.retryStore
             events.storeFailed(wait, Failure())  # type: ignore[no-untyped-call]
         self._asking = False
-        self._ended.clear()
         if self._stopping:
             self._lookForEnd()
             return
@@ -176,10 +174,12 @@ class Runner:
 
     async def _fetch(self) -> float | None:
         """Takes what is due, as far as there is room. Returns the seconds until more is, or None when that will be told."""
-        room = self._limits.window - len(self._active)
+        limits = self._limits
+        room = Room(limits.window - len(self._active), limits.windowRecipients - self._taken, limits.perMessage)
         self._askAgain = False
-        taken = await self._store.due(self._clock.seconds(), room) if room > 0 else []
-        self._more = len(taken) >= room
+        hasRoom = room.messages > 0 and room.recipients > 0
+        taken = await self._store.due(self._clock.seconds(), room) if hasRoom else []
+        self._more = len(taken) >= room.messages or sum(len(message.progress) for message in taken) >= room.recipients
         for message in taken:
             self._admit(message)
         self._dispatch()
@@ -198,36 +198,43 @@ class Runner:
         self._timer = None
         self._look()
 
+    @property
+    def _half(self) -> bool:
+        """True while half of the memory is in use, or more."""
+        return len(self._active) > self._limits.window // 2 or self._taken > self._limits.windowRecipients // 2
+
     def _makeRoom(self) -> None:
         """The memory is full, and more is due: what waits behind many others goes back, so that it does not hold up who has none before him."""
         if self._destinations.inFlight < self._limits.inFlight:
             now = self._clock.seconds()
-            for transaction in self._destinations.crowd(len(self._active) - self._limits.window // 2):
+            messages, recipients = len(self._active) - self._limits.window // 2, self._taken - self._limits.windowRecipients // 2
+            for transaction in self._destinations.crowd(messages, recipients, now):
                 until = self._destinations[transaction.destination].place(now)
                 for progress in transaction.progress:
                     self._judge.putOff(transaction.work.message, progress, until, now)
-                self._close(transaction, changed=True)
+                self._changed(transaction)
 
     # ---- From a message to transactions.
 
     def _admit(self, message: QueuedMessage) -> None:
         """Divides a message into transactions."""
-        if message.id in self._active:
-            # It was let go of when a part of its recipients was recorded, and is known here better than there.
-            self._doubles.add(message.id)
+        if self._stopping:
+            self._store.putBack(message, message.progress)
             return
-        if self._stopping or message.id in self._ended:
-            self._store.putBack(message)
-            return
-        work = self._active[message.id] = Work(message)
+        # Others of its recipients may be under way.
+        work = self._active.get(message.id)
+        if work is None:
+            work = self._active[message.id] = Work(message)
+        work.more = message.more
+        work.taken += len(message.progress)
+        self._taken += len(message.progress)
         now = self._clock.seconds()
-        due = [progress for progress in message.progress if not progress.state.final and progress.nextAttempt <= now]
         groups: dict[str, list[Progress]] = {}
-        for progress in due:
+        for progress in message.progress:
             groups.setdefault(self._destination(progress.recipient), []).append(progress)
         most = self._limits.recipients
         transactions = [Transaction(work, name, those[at : at + most]) for name, those in groups.items() for at in range(0, len(those), most)]
-        work.open = len(transactions)
+        work.open += len(transactions)
         for transaction in transactions:
             destination = self._destinations[transaction.destination]
             if any(progress.nextAttempt <= AT_ONCE for progress in transaction.progress):
@@ -250,19 +257,31 @@ class Runner:
             notice = self._judge.suspended(message, progress, destination.trouble, destination.host, until, now)
             transaction.work.notices += [notice] if notice else []
         events.attempted(message, transaction.progress, now)
-        self._close(transaction, changed=True)
+        self._changed(transaction)
 
-    def _close(self, transaction: Transaction, *, changed: bool = False) -> None:
-        """A transaction is over, one way or another."""
+    def _changed(self, transaction: Transaction) -> None:
+        """A transaction is over, and something is known of all its recipients."""
+        transaction.work.changed += transaction.progress
+        self._close(transaction)
+
+    def _release(self, transaction: Transaction) -> None:
+        """A transaction has come to nothing: its recipients are as they were."""
+        self._putBackFrom(transaction)
+        self._close(transaction)
+
+    def _putBackFrom(self, transaction: Transaction, but: Sequence[Progress] = ()) -> None:
+        """Lets go of recipients of a transaction of whom nothing is known: of all, but for those in `but`."""
+        those = [progress for progress in transaction.progress if all(progress is not known for known in but)]
         work = transaction.work
-        work.open -= 1
-        work.changed = work.changed or changed
-        self._settle(work)
+        work.putBack = True
+        self._store.putBack(work.message, those)
+        self._letGo(work, len(those))
+        self._wakeBy(0.0)
 
-    def _release(self, transactions: Iterable[Transaction]) -> None:
-        """Transactions that were waiting are given up: nothing is known of them."""
-        for transaction in transactions:
-            self._close(transaction)
+    def _close(self, transaction: Transaction) -> None:
+        """A transaction is over, one way or another."""
+        transaction.work.open -= 1
+        self._settle(transaction.work)
 
     def _settle(self, work: Work) -> None:
         """Something has happened to a message: judges, records, and lets go of it, as far as it is time for that."""
@@ -273,26 +292,32 @@ class Runner:
         # What was recorded at once has come by here already.
         if work.idle and self._active.get(work.message.id) is work:
             del self._active[work.message.id]
-            self._letGo(work)
+            self._putBack += work.putBack
+            if self._more:
+                self._look()
+            self._lookForEnd()
 
-    def _letGo(self, work: Work) -> None:
-        message = work.message
-        if not work.recorded or message.id in self._doubles:
-            self._store.putBack(message)
-            self._putBack += 1
-        self._doubles.discard(message.id)
-        waiting = [progress.nextAttempt for progress in message.progress if not progress.state.final]
-        if self._asking:
-            self._ended.add(message.id)
-            self._askAgain = self._askAgain or bool(waiting)
-        elif self._more:
-            self._look()
-        elif waiting:
+    def _recorded(self, work: Work, those: Sequence[Progress]) -> None:
+        """The store has let go of some recipients."""
+        waiting = [progress.nextAttempt for progress in those if not progress.state.final]
+        if waiting:
             self._wakeBy(min(waiting))
-        self._lookForEnd()
+        self._letGo(work, len(those))
+
+    def _letGo(self, work: Work, count: int) -> None:
+        """So many recipients of a message are no longer taken."""
+        work.taken -= count
+        self._taken -= count
+        if work.more and work.taken <= self._limits.perMessage // 2:
+            work.more = False
+            self._look()
 
     def _wakeBy(self, time: float) -> None:
         """Sees to it that the timer goes off at `time`, or before."""
+        if self._asking:
+            # Then it is set by what the store says, who may not know of this yet.
+            self._askAgain = True
+            return
         now = self._clock.seconds()
         wait = max(_SOONEST, time - now)
         if self._timer is None or now + wait < self._timer.getTime():
@@ -315,10 +340,10 @@ class Runner:
         if isLate(transaction.work.message, transaction.began):
             self._destinations.released(transaction)
             self._tooLate(transaction)
-        elif not self._store.maySend(transaction.work.message):
-            # Somebody has held it, or taken it out, while it waited for its turn.
+        elif not self._store.maySend(transaction.work.message, transaction.progress):
+            # Somebody has held it, or taken somebody out, while it waited for its turn.
             self._destinations.released(transaction)
-            self._close(transaction)
+            self._release(transaction)
         else:
             self._sending[transaction] = sending = maybeDeferred(self._send, transaction, transaction.began)
             sending.addBoth(self._answered, transaction)
@@ -326,7 +351,14 @@ class Runner:
     def _send(self, transaction: Transaction, now: float) -> Deferred[Delivery]:
         message = transaction.work.message
         envelope = passedOn(message, [progress.recipient for progress in transaction.progress], now)
-        return self._sender.send(envelope, self._store.content(message))
+        return self._sender.send(envelope, self._store.content(message, lambda: self._handOver(transaction)))
+
+    def _handOver(self, transaction: Transaction) -> None:
+        """The text is about to go to a server: from now on it may have the message."""
+        if not self._store.handOver(transaction.work.message, transaction.progress):
+            transaction.withdrawn = True
+            raise Unsendable(_WITHDRAWN, Stage.DATA)
+        transaction.handedOver = True
 
     def _tooLate(self, transaction: Transaction) -> None:
         """The time of a message has run out."""
@@ -335,18 +367,23 @@ class Runner:
             notice = self._judge.tooLate(message, progress, now)
             transaction.work.notices += [notice] if notice else []
         events.attempted(message, transaction.progress, now)
-        self._close(transaction, changed=True)
+        self._changed(transaction)
 
     def _answered(self, result: Delivery | Failure, transaction: Transaction) -> None:
         self._sending.pop(transaction, None)
         work = transaction.work
         if self._stopping and isinstance(result, Failure) and isinstance(result.value, CancelledError):
             self._destinations.released(transaction)
-            events.interrupted(work.message, transaction.progress)
-            self._close(transaction)
+            self._interrupted(transaction)
             return
         now = self._clock.seconds()
         attempts, trouble, host = hear(result, transaction, now)
+        if transaction.handedOver:
+            self._store.notTaken(work.message, [attempt.progress for attempt in attempts if not mayHave(attempt.outcome)])
+        if transaction.withdrawn:
+            # But for those who had it before: a message may go out in parts.
+            attempts = [attempt for attempt in attempts if mayHave(attempt.outcome)]
+            self._putBackFrom(transaction, [attempt.progress for attempt in attempts])
         suspended = self._destinations.ended(transaction, now, trouble, host)
         # What was sent is judged at once: each moment in which it is not recorded is one in which it could be sent twice. The rest can wait.
         sent = [attempt for attempt in attempts if attempt.outcome.accepted]
@@ -358,6 +395,16 @@ class Runner:
         for waiting in suspended:
             self._suspend(waiting)
         self._dispatch()
+
+    def _interrupted(self, transaction: Transaction) -> None:
+        """A transaction was broken off, because the runner has to end."""
+        if not transaction.handedOver:
+            self._release(transaction)
+            return
+        events.interrupted(transaction.work.message, transaction.progress)
+        for progress in transaction.progress:
+            progress.doubt = progress.doubt or Doubt.STOPPED
+        self._changed(transaction)
 
     def _gathered(self, work: Work) -> None:
         work.gathering = None
@@ -372,9 +419,9 @@ class Runner:
         self._judgeAll(work, failures)
 
     def _judgeAll(self, work: Work, attempts: Sequence[Attempt]) -> None:
-        for again, those in byDoubt(work.message, attempts, self._unclean).items():
+        for again, those in byDoubt(attempts).items():
             for progress, outcome, host, extensions, time in those:
                 notice = self._judge.attempted(work.message, progress, outcome, host, extensions, time, self._draw())
                 work.notices += [notice] if notice else []
             events.attempted(work.message, [attempt.progress for attempt in those], self._clock.seconds(), again)
-        work.changed = work.changed or bool(attempts)
+        work.changed += [attempt.progress for attempt in attempts]

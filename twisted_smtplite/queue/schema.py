@@ -55,6 +55,13 @@ MIGRATIONS: Migrations = (
             CHECK ((octets IS NULL) <> (file IS NULL))
         )""",
     ),
+    (
+        # A value of `Doubt`.
+        "ALTER TABLE recipient ADD COLUMN doubt TEXT",
+        "DROP INDEX recipientByDomain",
+        # Of a message with many recipients those that matter now are found without a look at the others.
+        "CREATE INDEX recipientByTime ON recipient (message, nextAttempt) WHERE state = 'waiting'",
+    ),
 )
 
 

@@ -14,6 +14,8 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from math import inf
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -25,7 +27,8 @@ from ..delivery.databasestoring import DatabaseMessage, DatabaseStorage
 from ..delivery.durable import makeDirectory
 from ..delivery.storing import absolute
 from . import rows
-from .entries import NewReport, Progress, QueuedMessage
+from .entries import Doubt, NewReport, Progress, QueuedMessage, Room
+from .marks import Marks, OnTheirWay, onTheirWay
 from .schedule import dueAt
 from .schema import MIGRATIONS, bodiesOf, databaseOf, lockOf
 from .text import QueuedText
@@ -41,6 +44,7 @@ T = TypeVar("T")
 
 POLL = 1.0
 """Seconds after which a change that another process made is noticed."""
+_UNMARKED = 0
 
 
 class QueueStore(DatabaseStorage[Any]):
@@ -52,18 +56,24 @@ class QueueStore(DatabaseStorage[Any]):
 
     Attributes:
         directory: the same, absolute.
-        unclean: True when the process that sent before this one did not end as it should: what it had in hand may have been sent.
+        unclean: what the process that sent before this one had on its way, where it did not end as it should; else None.
+        doubtful: how many recipients may have their messages for that reason.
     """
 
     def __init__(self, directory: str, reactor: IReactorCore) -> None:
         self.directory = absolute(directory)
         super().__init__(databaseOf(self.directory), bodiesOf(self.directory), MIGRATIONS, reactor)
-        self._taken: set[str] = set()
+        # Changed in the reactor's thread and in that which asks what is due.
+        self._taken: dict[str, rows.Taken] = {}
+        self._taking = Lock()
         self._listeners: list[Callable[[], None]] = []
         self._poll: IDelayedCall | None = None
         self._version: int | None = None
-        self.unclean = False
+        self._changes = 0
+        self.unclean: OnTheirWay | None = None
+        self.doubtful = 0
         self._claim = -1
+        self._marks: Marks | None = None
         self._reader: sqlite3.Connection | None = None
 
     def newMessage(self, envelope: Envelope, user: str | None) -> QueueMessage:
@@ -72,43 +82,80 @@ class QueueStore(DatabaseStorage[Any]):
 
     # ---- For the runner.
 
-    def due(self, now: float, count: int) -> Deferred[Sequence[QueuedMessage]]:
+    def due(self, now: float, room: Room) -> Deferred[Sequence[QueuedMessage]]:
         """See `entries.Store.due`."""
 
         def take(connection: sqlite3.Connection) -> Sequence[QueuedMessage]:
             # In one go: what `record` writes meanwhile comes wholly before or wholly after.
-            ids = rows.due(connection, now, count, self._taken.copy())
-            place = {queueId: index for index, queueId in enumerate(ids)}
-            found = sorted(rows.find(connection, ids), key=lambda message: place[message.id])
-            self._taken.update(message.id for message in found)
-            return found
+            seen = self._changes
+            found = rows.due(connection, now, room, self._taken.copy())
+            with self._taking:
+                for number, message, following in found:
+                    known = self._taken.get(message.id)
+                    if known is None:
+                        if not message.progress:
+                            continue
+                        known = self._taken[message.id] = rows.Taken(number)
+                    known.following, known.more, known.seen = following, message.more, seen
+                    known.places.update((one.position, _UNMARKED) for one in message.progress)
+            return [message for _, message, _ in found if message.progress]
 
         return self._reading(take)
 
     def nextDue(self) -> Deferred[float | None]:
         """See `entries.Store.nextDue`."""
-        return self._reading(lambda connection: rows.nextDue(connection, self._taken.copy()))
 
-    def content(self, message: QueuedMessage) -> Content:
+        def find(connection: sqlite3.Connection) -> float | None:
+            taken = self._taken.copy()
+            first = min([rows.nextDue(connection, taken), *(known.following for known in taken.values() if not known.more)])
+            return first if first < inf else None
+
+        return self._reading(find)
+
+    def content(self, message: QueuedMessage, begin: Callable[[], None] = lambda: None) -> Content:
         """See `entries.Store.content`."""
-        return QueuedText(message, self._textOf, self.database.bodies)
+        return QueuedText(message, self._textOf, self.database.bodies, begin)
 
-    def maySend(self, message: QueuedMessage) -> bool:
+    def maySend(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
         """See `entries.Store.maySend`."""
-        try:
-            return rows.mayGo(self._ownReader(), message.id)
-        except sqlite3.Error:
-            # Its text cannot be read either, and then that is said.
-            self._closeReader()
+        known = self._taken[message.id]
+        return known.seen == self._changes or self._mayGo(known, those)
+
+    def handOver(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
+        """See `entries.Store.handOver`."""
+        known = self._taken[message.id]
+        new = [one for one in those if known.places[one.position] == _UNMARKED]
+        if self._marks is not None:
+            for one in new:
+                known.places[one.position] = self._marks.put(known.number, one.position)
+        # After that: who changes something now, and then looks what is on its way, finds it there if it is not found here.
+        if self._mayGo(known, those):
             return True
+        self.notTaken(message, new)
+        return False
+
+    def notTaken(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
+        """See `entries.Store.notTaken`."""
+        known = self._taken[message.id]
+        for one in those:
+            self._unmark(known.places[one.position])
+            known.places[one.position] = _UNMARKED
 
     def record(self, message: QueuedMessage, reports: Sequence[NewReport] = ()) -> Deferred[None]:
-        """See `entries.Store.record`. When it fails the message is still taken: call it again."""
+        """See `entries.Store.record`. When it fails the recipients are still taken: call it again."""
         return ensureDeferred(self._record(message, reports))
 
-    def putBack(self, message: QueuedMessage) -> None:
+    def putBack(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
         """See `entries.Store.putBack`."""
-        self._taken.discard(message.id)
+        with self._taking:
+            known = self._taken.get(message.id)
+            if known is None:
+                # The store was closed meanwhile.
+                return
+            for one in those:
+                self._unmark(known.places.pop(one.position, _UNMARKED))
+            if not known.places:
+                del self._taken[message.id]
 
     def onChange(self, call: Callable[[], None]) -> None:
         """See `entries.Store.onChange`. Other processes are looked for every second from now on."""
@@ -118,10 +165,11 @@ class QueueStore(DatabaseStorage[Any]):
     def claim(self) -> bool:
         """Makes this process the one that sends, until `unclaim` or its end. False when another one does. May be called again.
 
-        May block: call it in a thread.
+        What the one before it may have sent is then known of the recipients in question. May block: call it in a thread.
 
         Raises:
             OSError: the place cannot be used.
+            sqlite3.Error: nor can the database.
         """
         if self._claim >= 0:
             return True
@@ -130,9 +178,9 @@ class QueueStore(DatabaseStorage[Any]):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # What is in the file says that somebody sends, or did so when he died.
-            self.unclean = os.fstat(descriptor).st_size > 0
-            os.pwrite(descriptor, b"sending\n", 0)
-            os.fsync(descriptor)
+            self.unclean = onTheirWay(_contentOf(descriptor))
+            self.doubtful = self._doubt(self.unclean) if self.unclean is not None else 0
+            self._marks = Marks(descriptor)
         except BlockingIOError:
             os.close(descriptor)
             return False
@@ -143,11 +191,24 @@ class QueueStore(DatabaseStorage[Any]):
         return True
 
     def unclaim(self) -> None:
-        """Another process may send from now on, and need not wonder what this one was doing."""
+        """Another process may send from now on, and need not wonder what this one was doing, unless that could not be recorded."""
         descriptor, self._claim = self._claim, -1
-        if descriptor >= 0:
-            os.ftruncate(descriptor, 0)
+        marks, self._marks = self._marks, None
+        if marks is not None:
+            if marks.empty:
+                os.ftruncate(descriptor, 0)
             os.close(descriptor)
+
+    def _doubt(self, unclean: OnTheirWay) -> int:
+        """Notes of recipients that they may have been sent a message by a process that could not record it."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            doubtful = rows.doubt(connection, Doubt.KILLED, unclean.recipients) if unclean.recipients else 0
+            if not unclean.complete:
+                doubtful += rows.doubtAll(connection, Doubt.POWER, self.clock.seconds())
+            return doubtful
+
+        return self.database.write(write)
 
     # ---- The work.
 
@@ -167,6 +228,7 @@ class QueueStore(DatabaseStorage[Any]):
         self._poll = None
         self._closeReader()
         self.unclaim()
+        self._taken.clear()
         super().close()
 
     def startService(self) -> None:
@@ -198,12 +260,24 @@ class QueueStore(DatabaseStorage[Any]):
         if reader is not None:
             reader.close()
 
+    def _mayGo(self, known: rows.Taken, those: Sequence[Progress]) -> bool:
+        try:
+            return rows.mayGo(self._ownReader(), known.number, those)
+        except sqlite3.Error:
+            # Its text cannot be read either, and then that is said.
+            self._closeReader()
+            return True
+
+    def _unmark(self, place: int) -> None:
+        if self._marks is not None:
+            self._marks.clear(place)
+
     async def _record(self, message: QueuedMessage, reports: Sequence[NewReport]) -> None:
         error = await self.commits.add(_Record(message, reports))
         if error is not None:
             self.refusal(error)
             raise error
-        self._taken.discard(message.id)
+        self.putBack(message, message.progress)
 
     def _reading(self, query: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
         return self.inThread(lambda: self.database.read(query))
@@ -222,14 +296,26 @@ class QueueStore(DatabaseStorage[Any]):
             if not isinstance(version, Failure):
                 changed, self._version = self._version not in (None, version), version
                 if changed:
-                    self._tell()
+                    self._changedByOthers()
 
         # What goes wrong goes wrong for everybody, who say so.
         self._reading(lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0])).addBoth(found)
 
+    def _changedByOthers(self) -> None:
+        self._changes += 1
+        with self._taking:
+            for known in self._taken.values():
+                # Recipients that were not due then may be now.
+                known.following = min(known.following, 0.0)
+        self._tell()
+
     def _tell(self) -> None:
         for call in list(self._listeners):
             call()
+
+
+def _contentOf(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
 
 class QueueMessage(DatabaseMessage):
@@ -289,7 +375,7 @@ class _Record:
         self.comes = bool(reports)
 
     def write(self, connection: sqlite3.Connection, now: float) -> None:
-        """Makes the change, unless the message has left the queue."""
+        """Makes the change, unless somebody has taken out all that it is about."""
         if not rows.keep(connection, self._message):
             return
         for report in self._reports:

@@ -29,12 +29,16 @@ class QueuedText(Content):
         message: which one.
         find: looks up its octets or its file, see `rows.text`.
         bodies: the directory of the file.
+        begin: see `entries.Store.content`.
     """
 
     repeatable = True
 
-    def __init__(self, message: QueuedMessage, find: Callable[[str], tuple[bytes | None, str | None, bool] | None], bodies: str) -> None:
+    def __init__(
+        self, message: QueuedMessage, find: Callable[[str], tuple[bytes | None, str | None, bool] | None], bodies: str, begin: Callable[[], None]
+    ) -> None:
         self._message = message
+        self._begin = begin
         self._find = find
         self._bodies = bodies
         self._loaded: Content | None = None
@@ -62,6 +66,7 @@ class QueuedText(Content):
 
     def pieces(self) -> Iterator[bytes | Deferred[bytes]]:
         """See `Content`. Without a file, or out of a database that cannot be read, it fails for now."""
+        self._begin()
         return self._content().pieces()
 
     def without(self, *names: str) -> Content:
@@ -69,6 +74,8 @@ class QueuedText(Content):
         return self._content().without(*names)
 
     def _whole(self) -> bytes:
+        # To be converted, and then sent.
+        self._begin()
         return self._content()._whole()  # noqa: SLF001 - of the same kind
 
     def _content(self) -> Content:

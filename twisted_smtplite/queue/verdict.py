@@ -11,7 +11,7 @@ from enum import Enum
 
 from ..model.envelope import Recipient
 from ..model.results import PeerReply, RecipientOutcome, Stage
-from .entries import Progress, QueuedMessage, State
+from .entries import Doubt, Progress, QueuedMessage, State
 from .schedule import Schedule, deadline, isLate
 
 
@@ -79,6 +79,8 @@ class Judge:
         progress.attempts += 1
         progress.lastAttempt = now
         progress.reply, progress.stage, progress.host = outcome.reply, outcome.stage, host
+        if isLost(outcome):
+            progress.doubt = Doubt.LOST
         if outcome.accepted:
             progress.state = State.SENT
             return _notice(message, progress, Action.RELAYED, "2.0.0") if _passesSilently(message, progress.recipient, extensions) else None
@@ -93,8 +95,7 @@ class Judge:
 
         Args and result are as in `attempted`; `trouble` is what was heard from there last.
         """
-        if not isLost(progress.stage, progress.reply):
-            progress.reply, progress.stage, progress.host = trouble, Stage.CONNECT, host
+        progress.reply, progress.stage, progress.host = trouble, Stage.CONNECT, host
         progress.nextAttempt = self._schedule.noLater(message, progress, now, until)
         return self._notYet(message, progress, now)
 
@@ -124,9 +125,14 @@ class Judge:
         return _notice(message, progress, Action.DELAYED, "4.4.7" if asked else status, until=schedule.expires(message), asked=asked)
 
 
-def isLost(stage: Stage | None, reply: PeerReply | None) -> bool:
-    """True where the server may have taken the message, and its reply never came: to be remembered until something better is known."""
-    return stage is Stage.TEXT and reply is not None and reply.local and reply.status.startswith("4.4.")
+def mayHave(outcome: RecipientOutcome) -> bool:
+    """True where the server has taken the message, or may have."""
+    return outcome.accepted or isLost(outcome)
+
+
+def isLost(outcome: RecipientOutcome) -> bool:
+    """True where the server may have taken the message, and its reply never came: to be remembered for as long as it is tried."""
+    return outcome.stage is Stage.TEXT and outcome.reply.local and outcome.reply.status.startswith("4.4.")
 
 
 def _notice(

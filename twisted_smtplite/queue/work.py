@@ -36,29 +36,33 @@ class Attempt(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """One message that was taken from the store.
+    """One message that was taken from the store, or as many of its recipients as were.
 
     Attributes:
-        message: the message.
+        message: the message, as it was when it was taken first.
+        taken: how many of its recipients are.
+        more: True when there are more that are due.
         open: how many of its transactions wait or are in flight.
         failures: what was heard and is not judged yet: it waits for other recipients of the message.
         gathering: the timer that ends this waiting, or None.
         notices: what the sender is to be told, and no report is made of yet.
         reports: reports that are made, and not recorded yet.
-        changed: True when the progress is not what was recorded last.
+        changed: recipients of whom something is known that is not recorded.
         recording: True while it is being recorded.
-        recorded: True once the store has recorded it, and so has let go of it.
+        putBack: True when nothing became of some of them.
     """
 
     message: QueuedMessage
+    taken: int = 0
+    more: bool = False
     open: int = 0
     failures: list[Attempt] = field(default_factory=list)
     gathering: IDelayedCall | None = None
     notices: list[Notice] = field(default_factory=list)
     reports: list[NewReport] = field(default_factory=list)
-    changed: bool = False
+    changed: list[Progress] = field(default_factory=list)
     recording: bool = False
-    recorded: bool = False
+    putBack: bool = False
 
     @property
     def idle(self) -> bool:
@@ -75,9 +79,13 @@ class Transaction:
         destination: where to.
         progress: theirs.
         began: when it was begun, in seconds since the epoch; 0 while it waits.
+        handedOver: True once a server may have the message.
+        withdrawn: True when somebody has held the message, or taken recipients out, before that.
     """
 
     work: Work
     destination: str
     progress: list[Progress]
     began: float = 0.0
+    handedOver: bool = False
+    withdrawn: bool = False
