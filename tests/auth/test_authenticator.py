@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from auth.rooms import HeldThreads, cheap, cheapKeys, passwordFile, session, settled
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.error import LoginDenied
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -196,6 +197,18 @@ def test_a_user_whom_the_realm_has_nothing_for_uses_everybodys() -> None:
     realm = Realm()
     assert settled(authenticator(realm=realm).conclude(session(), Conclusion("PLAIN", "plain"))) is None
     assert realm.loggedOut == ["plain"]
+
+
+@pytest.mark.parametrize("denied", [False, True])
+def test_who_leaves_while_the_realm_thinks_is_logged_out_when_it_has_thought(denied: bool) -> None:
+    realm = Realm()
+    waiting: Deferred[Any] = Deferred()
+    slow = Mock(requestAvatar=lambda *arguments: waiting.addCallback(lambda _: realm.requestAvatar(*arguments)))
+    concluding = Deferred.fromCoroutine(authenticator(realm=slow).conclude(session(), Conclusion("PLAIN", "denied" if denied else "tim")))
+    concluding.cancel()
+    assert isinstance(settled(concluding), CancelledError)
+    waiting.callback(None)
+    assert realm.loggedOut == ([] if denied else ["tim"])
 
 
 def test_the_realm_may_deny_a_login_or_break() -> None:

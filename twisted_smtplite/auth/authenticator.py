@@ -14,9 +14,10 @@ from typing import Any
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginFailed
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..dialogue.mechanisms import MECHANISMS
@@ -136,8 +137,9 @@ class Authenticator:
     async def _logIn(self, session: SessionInfo, user: str) -> Reply | Login | None:
         if self._realm is None:
             return None
+        asked = maybeDeferred(self._realm.requestAvatar, user.encode(), session, IMessageDelivery, ISenderRights)
         try:
-            given: Any = await maybeDeferred(self._realm.requestAvatar, user.encode(), session, IMessageDelivery, ISenderRights)
+            given: Any = await _orLogOut(asked)
         except LoginFailed:
             return replies.AUTH_FAILED
         interface, avatar, logout = given
@@ -145,6 +147,20 @@ class Authenticator:
             logout()
             return None
         return Login(None if interface is ISenderRights else avatar, logout, avatar)
+
+
+def _orLogOut(asked: Deferred[Any]) -> Deferred[Any]:
+    """The same answer. Who is cancelled while he waits for it is logged out when it comes: realms need not know of cancelling."""
+
+    def came(given: Any) -> None:
+        if not answer.called:
+            answer.callback(given)
+        elif not isinstance(given, Failure):
+            given[2]()
+
+    answer: Deferred[Any] = Deferred()
+    asked.addBoth(came)
+    return answer
 
 
 def chosen(names: Iterable[str], authenticator: Authenticator) -> tuple[str, ...]:
