@@ -5,7 +5,7 @@ A file of `tests/transcripts/client` holds dialogues, separated by lines of dash
     # text             a remark
     ! profile x=1 ...  fields of `ClientProfile`, as Python arguments; also `limits x=1 ...` of `ClientLimits`, `credentials x=1 ...`
     send A -> B C ...  a message is given to the client: sender, recipients, and behind `|` fields of `Envelope` as Python arguments; also
-                       `notify={..}`, `orcpt=(..)` and `since=(..)` for each recipient, `unsized` and `once` for what is (not) known of the text
+                       `notify={..}`, `orcpt=(..)` and `since=(..)` for each recipient, `unsized`, `once`, `utf8` for what is (not) known of the text
     = text             its text; neighbours are one
     S: text            the server says this line; S| these octets,
                        in one segment
@@ -96,10 +96,11 @@ class _Transport(StringTransport):
 
 
 class _Text:
-    def __init__(self, octets: bytes, *, unsized: bool, once: bool) -> None:
+    def __init__(self, octets: bytes, *, unsized: bool, once: bool, utf8: bool = False) -> None:
         self._octets = octets
         self.size = None if unsized else len(octets)
         self.repeatable = not once
+        self.utf8 = utf8
 
     def pieces(self) -> Any:
         rng = Random(len(self._octets))
@@ -229,7 +230,7 @@ class ClientPlayer:
         sender, _, recipients = route.partition(" -> ")
         values = _values(more)
         each = {name: values.pop(key, None) for name, key in (("notify", "notify"), ("originalRecipient", "orcpt"), ("validSince", "since"))}
-        text = _Text(octets, unsized=values.pop("unsized", False), once=values.pop("once", False))
+        text = _Text(octets, unsized=values.pop("unsized", False), once=values.pop("once", False), utf8=values.pop("utf8", False))
         envelope = Envelope("X", _address(sender), recipients=[Recipient(_address(word), **each) for word in recipients.split()], **values)
         deferred = self._client.send(envelope, text)  # type: ignore[arg-type]
         self._messages.append(deferred)

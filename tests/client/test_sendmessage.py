@@ -259,6 +259,8 @@ async def test_what_cannot_even_begin_fails(serve: Serve, tmp_path: Path) -> Non
             await sendMessage(f"127.0.0.1:{port}", message, *args)
     with pytest.raises(ValueError, match="names no server"):
         await sendMessage("a b", MESSAGE)
+    with pytest.raises(ValueError, match=r"^'\u2603' is no domain name: "):
+        await sendMessage(f"127.0.0.1:{port}", MESSAGE, host="\u2603")
     with pytest.raises(TypeError, match="a server is text, a Destination or a client endpoint, not 25"):
         await sendMessage(25, MESSAGE)  # type: ignore[arg-type]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 
 from ..model.clientprofile import ClientProfile, Credentials, TLSUse
+from ..model.idn import asciiDomain
 
 # RFC 8314 3.3, RFC 6409 3.1: the ports of submission with TLS from the beginning, and without. The last is usual for LMTP, which may not use 25.
 _SMTP, _SUBMISSIONS, _SUBMISSION, _LMTP = 25, 465, 587, 24
@@ -25,8 +26,8 @@ class Destination:
     """A server. Two that are equal may share connections.
 
     Attributes:
-        host: its name: for its certificate, for texts and, without `address` or `endpoint`, to be looked up. May be an IP address; empty where there
-            is none, as behind a unix socket.
+        host: its name, in ASCII: for its certificate, for texts and, without `address` or `endpoint`, to be looked up. May be an IP address; empty
+            where there is none, as behind a unix socket.
         port: its TCP port.
         address: what to connect to in place of the name, usually an IP address.
         endpoint: a client endpoint description of Twisted, where that says how to connect; it must not put TLS on.
@@ -155,7 +156,10 @@ def _hostAndPort(text: str, whole: str) -> tuple[str, int | None] | None:
     port = int(match[3]) if match[3] is not None else None
     if port is not None and not 0 < port < 65_536:
         raise ValueError(f"{whole!r}: a port is a number from 1 to 65535")
-    return match[1] or match[2], port
+    try:
+        return match[1] or asciiDomain(match[2]), port
+    except ValueError as error:
+        raise ValueError(f"{whole!r} names no server: {error}") from error
 
 
 def _isIPv6(text: str) -> bool:

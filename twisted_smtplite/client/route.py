@@ -12,11 +12,11 @@ from operator import attrgetter
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import idna
 from twisted.internet.defer import Deferred
 from twisted.names import dns
 
 from ..model.errors import SMTPClientError
+from ..model.idn import asciiDomain
 from ..model.mxlimits import MXLimits
 from ..model.results import PeerReply, Stage
 from .records import LookupFailed, NoSuchName, Records, makeResolver
@@ -69,13 +69,10 @@ def canonicalDomain(domain: str) -> str:
     """
     if domain.startswith("["):
         return domain.lower()
-    name = domain
-    if not domain.isascii():
-        try:
-            name = idna.encode(domain, uts46=True).decode("ascii")
-        except UnicodeError as error:
-            raise NoRoute(550, "5.1.2", f"{domain!a} is no domain name") from error
-    name = name.lower()
+    try:
+        name = asciiDomain(domain).lower()
+    except ValueError as error:
+        raise NoRoute(550, "5.1.2", f"{domain!a} is no domain name") from error
     if not _DOMAIN.fullmatch(name):
         raise NoRoute(550, "5.1.2", f"{domain!a} is no domain name")
     return name

@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ..model.clientprofile import ClientLimits, Credentials, TLSUse
+from ..model.idn import asciiDomain
 from .connector import Connector
 from .content import Content
 from .destination import Destination
@@ -140,6 +141,7 @@ def _destination(
     lmtp: bool,
 ) -> tuple[Destination, IStreamClientEndpoint | None]:
     """The destination, and the endpoint if one was given."""
+    host = asciiDomain(host)
     if isinstance(endpoint, Destination):
         return endpoint, None
     if isinstance(endpoint, str):

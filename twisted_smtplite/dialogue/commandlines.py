@@ -11,6 +11,7 @@ import re
 from ..model.address import Address
 from ..model.envelope import Envelope, Recipient
 from ..model.errors import Unsendable
+from ..model.idn import asciiDomain
 from ..model.results import PeerReply, Stage
 from .peer import Peer
 
@@ -47,7 +48,7 @@ def mailCommand(envelope: Envelope, size: int | None, peer: Peer, *, secure: boo
     Raises:
         Unsendable: the server cannot take this message.
     """
-    words = [f"MAIL FROM:{_path(envelope.sender)}"]
+    words = [f"MAIL FROM:{_path(envelope.sender, utf8=envelope.smtputf8)}"]
     if not envelope.smtputf8 and not words[0].isascii():
         raise unsendable(553, "5.6.7", "the sender's address is not ASCII, and the message not declared as internationalized")
     words += _sizes(envelope, size, peer)
@@ -75,9 +76,10 @@ def rcptCommand(recipient: Recipient, envelope: Envelope, peer: Peer) -> bytes |
 
 
 def _rcptCommand(recipient: Recipient, envelope: Envelope, peer: Peer) -> bytes:
-    words = [f"RCPT TO:{_path(recipient.address)}"]
+    words = [f"RCPT TO:{_path(recipient.address, utf8=envelope.smtputf8)}"]
     if not envelope.smtputf8 and not words[0].isascii():
-        raise unsendable(553, "5.6.7", "the address is not ASCII, and the message not declared as internationalized")
+        why = "the message not declared as internationalized" if peer.offers("SMTPUTF8") else "the server does not offer SMTPUTF8"
+        raise unsendable(553, "5.6.7", f"the address is not ASCII, and {why}")
     if peer.offers("DSN"):
         words += ["NOTIFY=" + ",".join(sorted(recipient.notify))] if recipient.notify else []
         words += [_orcpt(*recipient.originalRecipient, utf8=envelope.smtputf8)] if recipient.originalRecipient else []
@@ -93,8 +95,14 @@ def _rcptCommand(recipient: Recipient, envelope: Envelope, peer: Peer) -> bytes:
     return _line(words)
 
 
-def _path(address: Address) -> str:
+def _path(address: Address, *, utf8: bool) -> str:
     text = str(address)
+    if not (utf8 or text.isascii()):
+        # RFC 5890 2.3.2.1: the A-labels of a domain name the same one. A local part has no other form.
+        try:
+            text = str(address._replace(domain=asciiDomain(address.domain)))
+        except ValueError as error:
+            raise unsendable(553, "5.1.3", str(error)) from error
     # Without a domain the local part is not quoted.
     if _NOT_ATOM.search(address.domain or address.localPart):
         raise unsendable(553, "5.1.3", f"{text!r} is no address")

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import CertificateOptions
 from zope.interface import implementer
 
+from ..model.idn import asciiDomain
 from .tls import endPoint
 from .verification import Verification, isAddress
 
@@ -90,5 +91,5 @@ def _connection(context: SSL.Context, host: str) -> SSL.Connection:
     connection = SSL.Connection(context, None)
     if host and not isAddress(host):
         # RFC 6066 3: a name, and never an address.
-        connection.set_tlsext_host_name(host.encode("idna"))
+        connection.set_tlsext_host_name(asciiDomain(host).encode())
     return connection

@@ -90,6 +90,9 @@ class Outbox:
         if envelope.body == "8BITMIME" and not self._session.peer.offers("8BITMIME"):
             message.text = message.text.sevenBit()
             message.envelope = replace(envelope, body="7BIT")
+        if envelope.smtputf8 and not self._session.peer.offers("SMTPUTF8") and envelope.sender.localPart.isascii() and not message.text.utf8:
+            # Domains have an ASCII form. Who has none is refused alone.
+            message.envelope = replace(message.envelope, smtputf8=False)
         message.size = message.text.size
         self._pending.add(message)
         groups = self._session.groups(envelope.recipients)

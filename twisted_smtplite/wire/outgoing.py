@@ -26,6 +26,10 @@ class Text(Protocol):
     def repeatable(self) -> bool:
         """True if `pieces` may be called again: a message for many recipients may take several transactions."""
 
+    @property
+    def utf8(self) -> bool:
+        """True when there are octets above 127 in its header section (RFC 6532); asked only where SMTPUTF8 is wanted and not offered."""
+
     def pieces(self) -> Iterator[bytes | Deferred[bytes]]:
         """From the beginning: pieces of 1 to 65,536 octets, or Deferreds that fire with one. The next is asked for after the one before has fired.
 
