@@ -140,6 +140,54 @@ def test_the_delivery_starts_before_listening_and_stops_after_draining() -> None
     assert stopped == [None]
 
 
+class Stopping:
+    """A service that is about to stop."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[str] = []
+        self.failures: list[CannotListen] = []
+        self.endpoint = Endpoint(self.events)
+        self.factory = Draining(Recorder(self.events), self.events)
+        self.service = SMTPService(self.factory, [self.endpoint], Recorder(self.events))
+        monkeypatch.setattr(self.service, "listeningFailed", self.failures.append)
+        self.service.startService()
+        self.events.clear()
+        self.service.stopService()
+        self.endpoint.result = succeed(self.endpoint)
+
+    def finish(self) -> list[str]:
+        """It has stopped. Returns what has happened since it was about to."""
+        self.endpoint.closed.callback(None)
+        self.factory.drained.callback(None)
+        return self.events
+
+
+STOPPED = ["closes", "drains", "delivery stops"]
+
+
+def test_a_start_while_it_stops_waits_until_it_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Stopping(monkeypatch)
+    it.service.startService()
+    assert it.finish() == [*STOPPED, "delivery starts", "listens"]
+    assert it.service.running
+
+
+def test_who_is_stopped_again_meanwhile_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Stopping(monkeypatch)
+    it.service.startService()
+    it.service.stopService()
+    assert "listens" not in it.finish()
+    assert not it.service.running
+
+
+def test_an_endpoint_that_fails_then_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Stopping(monkeypatch)
+    it.endpoint.result = fail(OSError(98, "Address already in use"))
+    it.service.startService()
+    assert it.finish() == [*STOPPED, "delivery starts", "listens", "delivery stops"]
+    assert [failure.cause for failure in it.failures] == ["Address already in use"]
+
+
 def test_ports_that_were_opened_with_privileges_are_not_opened_twice() -> None:
     events: list[str] = []
     delivery = Recorder(events)

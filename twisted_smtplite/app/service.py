@@ -72,6 +72,9 @@ class SMTPService(MultiService):
         self.serve(factory, endpoints)
         self._listening: list[Deferred[None]] = []
         self._failure: CannotListen | None = None
+        # How many stops are going on, and whether it is to start behind them.
+        self._stopping = 0
+        self._startsAgain = False
         self._ports: dict[int, IListeningPort] = {}
         for delivery in deliveries:
             if IService.providedBy(delivery) and getattr(delivery, "parent", None) is None:
@@ -171,11 +174,14 @@ class SMTPService(MultiService):
         _log.critical("Cannot listen on {endpoint!r}: {cause}", endpoint=reason.endpoint, cause=reason.cause)
 
     def startService(self) -> None:
-        """Starts the delivery, then opens the ports that are not open yet.
+        """Starts the delivery, then opens the ports that are not open yet. While it still stops, that is done as soon as it has stopped.
 
         Raises:
-            CannotListen: an endpoint failed at once; nothing is left running.
+            CannotListen: an endpoint failed at once; nothing is left running. Later it is `listeningFailed` that hears of it.
         """
+        if self._stopping:
+            self._startsAgain = True
+            return
         super().startService()
         try:
             self.privilegedStartService()
@@ -185,12 +191,23 @@ class SMTPService(MultiService):
 
     def stopService(self) -> Deferred[None]:
         """Stops as the class says; the Deferred fires when no session is left and the delivery has stopped."""
+        self._startsAgain = False
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
-        await self.stopListening()
-        await DeferredList([factory.drain() for factory in self._factories], consumeErrors=True)
-        await super().stopService()
+        self._stopping += 1
+        try:
+            await self.stopListening()
+            await DeferredList([factory.drain() for factory in self._factories], consumeErrors=True)
+            await super().stopService()
+        finally:
+            self._stopping -= 1
+        if self._startsAgain and not self._stopping:
+            self._startsAgain = False
+            try:
+                self.startService()
+            except CannotListen as reason:
+                self.listeningFailed(reason)
 
     def stopListening(self) -> Deferred[Any]:
         """Closes the ports; the sessions go on. The Deferred fires when the ports are closed."""
