@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .commands import COMMANDS
 from .exitstatus import ExitStatus, fail
+from .loading import loading
 
 # What the program may also be called, and the arguments that this is short for.
 _NAMES = {"sendmail": (), "mailq": ("-bp",), "newaliases": ("-bi",)}
@@ -50,4 +51,6 @@ def _run(arguments: Sequence[str]) -> None:
         name, arguments = arguments[0], arguments[1:]
     if name not in COMMANDS:
         fail(f"unknown command {name!r}; there is {', '.join(COMMANDS)}", ExitStatus.USAGE)
-    getattr(import_module(f".{name}", __package__), name)(arguments)
+    with loading():
+        command = getattr(import_module(f".{name}", __package__), name)
+    command(arguments)

@@ -12,6 +12,8 @@ from typing import Any, TypeVar, cast
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from .loading import loading
+
 T = TypeVar("T")
 
 
@@ -42,7 +44,8 @@ def runToEnd(main: Callable[[Any], Coroutine[Deferred[Any], Any, T]]) -> T:
         BrokenOff: a signal came, and the coroutine ended by being cancelled.
         Exception: what the coroutine raised.
     """
-    from twisted.internet import reactor as imported
+    with loading():
+        from twisted.internet import reactor as imported
 
     reactor = cast(Any, imported)
     results: list[Any] = []
