@@ -9,7 +9,7 @@ from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-from unittest import mock
+from unittest.mock import Mock
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
@@ -364,12 +364,25 @@ def test_a_file_that_could_not_be_turned_is_opened_again(tmp_path: Path, monkeyp
     stream = LogStream(TextForm(), MemoryReactorClock(), TurnedLogFile.fromFullPath(str(path), 10))
     stream({"log_format": "one"})
     with monkeypatch.context() as full:
-        full.setattr(logfile, "open", mock.Mock(side_effect=OSError(errno.EMFILE, "Too many open files")), raising=False)
+        full.setattr(logfile, "open", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")), raising=False)
         stream({"log_format": "lost"})
         stream({"log_format": "lost too"})
         stream.turn()
     stream({"log_format": "two"})
     assert path.read_text() == "- [-#-] two\n"
+
+
+def test_what_a_signal_handler_logs_while_somebody_else_writes_to_the_file_is_not_lost() -> None:
+    # A delivery that prints. Files of Python's do not let the same thread in twice.
+    it = Stream(TextForm())
+    it.log.info("begin")
+    it.stream.line("message")
+    write = it.write
+    it.write = Mock(side_effect=RuntimeError("reentrant call"))  # type: ignore[method-assign]
+    it.log.info("Received SIGTERM")
+    it.write = write  # type: ignore[method-assign]
+    it.reactor.advance(0)
+    assert [line.split()[-1] for line in it.written()] == ["begin", "message", "SIGTERM"]
 
 
 def test_many_threads_lose_no_event_and_mix_no_lines() -> None:

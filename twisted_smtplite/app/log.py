@@ -315,13 +315,15 @@ class LogStream(EventLines):
     def flush(self) -> None:
         """Writes what waits; while another thread is writing, that one does."""
         # Once more after each write: whoever came meanwhile has left it to us.
-        while self._lines and self._lock.acquire(blocking=False):
+        written = True
+        while written and self._lines and self._lock.acquire(blocking=False):
             try:
-                self._write()
+                written = self._write()
             finally:
                 self._lock.release()
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Returns False if that cannot be done now."""
         count = len(self._lines)
         text = "".join(self._lines[:count])
         del self._lines[:count]
@@ -331,3 +333,8 @@ class LogStream(EventLines):
         except OSError:
             # The log is full or its reader is gone. There is nowhere to say so, and mail must not wait for a log.
             pass
+        except RuntimeError:
+            # A signal has come while this thread was writing to the same file elsewhere, and its handler logs. It comes with the next lines.
+            self._lines[:0] = [text]
+            return False
+        return True
