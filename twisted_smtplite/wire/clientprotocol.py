@@ -181,6 +181,12 @@ class SMTPClient(PatientLineReceiver):
         else:
             self._act(self._session.tlsStarted(facts))
 
+    def _parse(self, data: bytes) -> None:
+        super()._parse(data)
+        # Once for all replies that came together.
+        if not (self._deadline or self._over):
+            self._expect()
+
     def lineReceived(self, line: bytes) -> None:
         """Takes a line of a reply."""
         if self._trace is not None:
@@ -250,12 +256,13 @@ class SMTPClient(PatientLineReceiver):
                 self._do(self._events.popleft())
         finally:
             self._acting = False
-        if not self._over:
-            if not self._deadline:
-                self._expect()
-            # What is said in an AUTH exchange leaves while it is known to be that, see `_traceCommands`.
-            if not self._parsing or self._session.exchange is not None:
-                self.flush()
+        if self._over:
+            return
+        if not (self._deadline or self._parsing):
+            self._expect()
+        # What is said in an AUTH exchange leaves while it is known to be that, see `_traceCommands`.
+        if not self._parsing or self._session.exchange is not None:
+            self.flush()
 
     def _do(self, event: Event) -> None:
         if isinstance(event, Finished):
