@@ -56,8 +56,8 @@ class QueuedText(Content):
 
     @property
     def utf8(self) -> bool:
-        """What its sender said (RFC 6531)."""
-        return self._message.envelope.smtputf8
+        """See `Content`. What was declared as internationalized (RFC 6531) may have nothing of the kind in it."""
+        return self._message.envelope.smtputf8 and self._content().utf8
 
     @property
     def header(self) -> bytes:
@@ -94,4 +94,5 @@ class QueuedText(Content):
         octets, file, eightBit = found
         if octets is not None:
             return Content.of(octets, binary=self.binary)
-        return Content.of(Path(self._bodies, file or ""), binary=self.binary, size=self.size, eightBit=eightBit, utf8=self.utf8)
+        utf8 = None if self._message.envelope.smtputf8 else False
+        return Content.of(Path(self._bodies, file or ""), binary=self.binary, size=self.size, eightBit=eightBit, utf8=utf8)
