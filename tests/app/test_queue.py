@@ -16,7 +16,7 @@ from twisted_smtplite.model.address import Address
 from twisted_smtplite.model.envelope import DeliverBy, Envelope, Recipient
 from twisted_smtplite.model.results import PeerReply, Stage
 from twisted_smtplite.queue import rows
-from twisted_smtplite.queue.entries import Progress, QueuedMessage, State
+from twisted_smtplite.queue.entries import Doubt, Progress, QueuedMessage, State
 from twisted_smtplite.queue.schema import MIGRATIONS, bodiesOf, databaseOf
 from twisted_smtplite.queue.store import QueueStore
 
@@ -110,7 +110,8 @@ def test_the_list_for_programs(run: Run) -> None:
         "id": "TRIED", "sender": "ann@client.test", "user": None, "size": len(TEXT), "queuedAt": 1e9, "priority": 0, "held": False, "report": False,
         "recipients": [
             {"recipient": name, "state": "waiting", "attempts": attempts, "nextAttempt": LATER, "lastAttempt": 1e9, "host": "mx.test",
-             "stage": "rcpt", "reply": {"code": 451, "enhanced": "4.3.0", "text": "Try \x1b[31mlater", "local": False}, "warned": False}
+             "stage": "rcpt", "reply": {"code": 451, "enhanced": "4.3.0", "text": "Try \x1b[31mlater", "local": False}, "warned": False,
+             "doubt": None}
             for name, attempts in (("ben@B.test", 3), ("cy@c.test", 1))
         ],
     }  # fmt: skip
@@ -182,7 +183,7 @@ def test_flush_makes_due_what_was_tried_and_not_what_waits_for_its_time(run: Run
 
 
 def test_flush_of_a_domain_leaves_other_recipients_alone(run: Run) -> None:
-    assert json.loads(run("flush", "--domain", "b.test", "--json")) == {"flush": ["TRIED"]}
+    assert json.loads(run("flush", "--domain", "b.test", "--json")) == {"flush": ["TRIED"], "underWay": {}}
     ben, cy = nextAttempts(run)["TRIED"]
     assert ben < LATER and cy == LATER
     # The message is due when the first of them is.
@@ -197,7 +198,7 @@ def test_hold_and_release(run: Run) -> None:
     assert run("hold", "TRIED", "HELD").splitlines() == ["TRIED held", "1 message held"]
     assert [name for name, message in listed(run).items() if message["held"]] == ["TRIED", "HELD"]
     assert run("release", "--domain", "d.test").splitlines() == ["HELD released", "1 message released"]
-    assert json.loads(run("hold", "--all", "--json")) == {"hold": ["FRESH", "HELD"]}
+    assert json.loads(run("hold", "--all", "--json")) == {"hold": ["FRESH", "HELD"], "underWay": {}}
     assert run("release", "--all").splitlines()[-1] == "3 messages released"
 
 
@@ -280,6 +281,43 @@ def test_a_running_server_is_seen(run: Run, directory: Path) -> None:
     assert json.loads(run("stats", "--json"))["running"] and "sending:  yes\n" in run("stats")
     store.unclaim()
     assert not json.loads(run("stats", "--json"))["running"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [("hold --all", 2), ("drop --all", 2), ("hold --domain b.test", 2), ("drop --domain b.test", 1), ("drop FRESH", 0)],
+)
+def test_what_is_on_its_way_is_said_to_be(run: Run, directory: Path, arguments: str, count: int) -> None:
+    from twisted.internet import reactor
+
+    store: Any = QueueStore(str(directory), reactor)
+    try:
+        assert store.claim()
+        store._marks.put(1, 0)
+        store._marks.put(1, 1)
+        text = run(*arguments.split())
+        said = f"TRIED is on its way to {count} recipient{'s' if count > 1 else ''} at this moment: that could not be stopped\n"
+        assert (said in text) is bool(count) and ("on its way" in text) is bool(count)
+    finally:
+        store.close()
+
+
+def test_what_a_dead_server_had_on_its_way_is_nobodys_concern(run: Run, directory: Path) -> None:
+    from twisted.internet import reactor
+
+    store: Any = QueueStore(str(directory), reactor)
+    assert store.claim()
+    store._marks.put(1, 0)
+    store.close()
+    assert json.loads(run("drop", "--all", "--json")) == {"drop": ["TRIED", "FRESH", "HELD"], "underWay": {}}
+
+
+def test_who_may_have_a_message_already_is_shown(run: Run, directory: Path) -> None:
+    database = Database(databaseOf(str(directory)), bodiesOf(str(directory)), MIGRATIONS)
+    database.write(lambda connection: rows.doubt(connection, Doubt.KILLED, [(1, 0)]))
+    database.close()
+    assert "    ben@B.test: waiting, due in " in run("list") and run("list").count(", may have it already") == 1
+    assert [one["doubt"] for one in listed(run)["TRIED"]["recipients"]] == ["killed", None]
 
 
 def test_the_program(directory: Path) -> None:

@@ -11,11 +11,11 @@ from queueing import anEnvelope
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from twisted_smtplite.client.content import Content
+from twisted_smtplite.client.content import Content, OctetsContent
 from twisted_smtplite.model.envelope import Envelope
 from twisted_smtplite.model.errors import SMTPClientError
 from twisted_smtplite.model.results import Delivery, PeerReply, RecipientOutcome, Stage
-from twisted_smtplite.queue.entries import NewReport, Progress, QueuedMessage, Room, State
+from twisted_smtplite.queue.entries import NewReport, Progress, QueuedMessage, Room, State, Way
 from twisted_smtplite.queue.runner import Runner
 
 START = 1_000_000_000.0
@@ -51,6 +51,7 @@ class MemoryStore:
         self.taken: set[tuple[str, int]] = set()
         # Whom a server may have the message for, as far as is not recorded.
         self.handed: set[tuple[str, int]] = set()
+        self.offered: set[tuple[str, int]] = set()
         self.reports: list[NewReport] = []
         self.records: list[QueuedMessage] = []
         # The most that were taken at a time.
@@ -114,17 +115,13 @@ class MemoryStore:
     def _free(self, message: QueuedMessage) -> list[Progress]:
         return [one for one in message.progress if not one.state.final and (message.id, one.position) not in self.taken]
 
-    def content(self, message: QueuedMessage, begin: Callable[[], None] = lambda: None) -> Content:
+    def content(self, message: QueuedMessage, way: Way | None = None) -> Content:
         if self.unreadable:
             raise OSError("the disk is gone")
         row = self.rows.get(message.id)
         text = row.text if row else b""
 
-        def pieces() -> Iterator[bytes]:
-            begin()
-            yield text
-
-        return Content.of(_Pieces(pieces), size=len(text), eightBit=False, utf8=False)
+        return _Text(text, way or Way())
 
     def maySend(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
         row = self.rows.get(message.id)
@@ -134,11 +131,16 @@ class MemoryStore:
     def handOver(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
         may = self.maySend(message, those)
         if may:
-            self.handed |= self._names(message, those)
+            self.offered |= self._names(message, those)
         return may
+
+    def textGoes(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
+        assert self._names(message, those) <= self.offered
+        self.handed |= self._names(message, those)
 
     def notTaken(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
         self.handed -= self._names(message, those)
+        self.offered -= self._names(message, those)
 
     def record(self, message: QueuedMessage, reports: Sequence[NewReport] = ()) -> Deferred[None]:
         if self._fails():
@@ -169,6 +171,7 @@ class MemoryStore:
         assert self._names(message, those) <= self.taken
         self.taken -= self._names(message, those)
         self.handed -= self._names(message, those)
+        self.offered -= self._names(message, those)
 
     @staticmethod
     def _names(message: QueuedMessage, those: Sequence[Progress]) -> set[tuple[str, int]]:
@@ -192,14 +195,21 @@ class MemoryStore:
         return self.rows[message.id].message.progress[0]
 
 
-class _Pieces:
-    """What can be read again and again."""
+class _Text(OctetsContent):
+    """A text that says how far it has come."""
 
-    def __init__(self, begin: Callable[[], Iterator[bytes]]) -> None:
-        self._begin = begin
+    def __init__(self, octets: bytes, way: Way) -> None:
+        super().__init__(octets)
+        self._way = way
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self._begin()
+    @property
+    def size(self) -> int:
+        self._way.offered()
+        return super().size
+
+    def pieces(self) -> Iterator[bytes]:
+        self._way.begun()
+        return super().pieces()
 
 
 def _copy(message: QueuedMessage) -> QueuedMessage:
@@ -223,7 +233,7 @@ class Call:
         """The server answers, alike for all or one by one; where it says something of the text that was sent before."""
         if stage is Stage.TEXT:
             try:
-                list(self.content.pieces())
+                read(self.content)
             except SMTPClientError as error:
                 self.answer.errback(error)
                 return
@@ -233,6 +243,12 @@ class Call:
 
     def fail(self, error: Exception) -> None:
         self.answer.errback(error)
+
+
+def read(content: Content) -> bytes:
+    """As who sends it does."""
+    assert content.size is not None
+    return b"".join(piece for piece in content.pieces() if isinstance(piece, bytes))
 
 
 class ScriptedSender:

@@ -29,7 +29,7 @@ def test_flush_makes_due_what_was_put_off_because_nobody_could_be_reached(tmp_pa
         database.write(lambda connection, message=message: rows.insert(connection, message, b"\r\n", None, eightBit=False))  # type: ignore[misc]
     database.close()
     administration = Administration(str(tmp_path))
-    assert administration.flush(Choice(), 1e9) == ["PUTOFF"]
+    assert administration.flush(Choice(), 1e9).ids == ["PUTOFF"]
     assert [message.progress[0].nextAttempt for message in administration.messages(Choice())] == [AT_ONCE, 2e9]
     administration.close()
 

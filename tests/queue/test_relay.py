@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ from queueing import CONTENT, LARGE, anAddress, anEnvelope, settle, until
 from tlsstage import AUTHORITY, Creator
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet import reactor as globalReactor
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
+from zope.interface import implementer
 
 from twisted_smtplite.auth.authenticator import Authenticator
 from twisted_smtplite.client.content import Content
@@ -22,6 +25,7 @@ from twisted_smtplite.client.destination import Destination
 from twisted_smtplite.client.pool import SMTPPool
 from twisted_smtplite.delivery.memory import MemoryDelivery
 from twisted_smtplite.delivery.registry import makeDelivery, whyOneProcess
+from twisted_smtplite.interfaces import IMessage
 from twisted_smtplite.model.envelope import Envelope, Recipient, SessionInfo
 from twisted_smtplite.model.profile import Profile
 from twisted_smtplite.model.reply import Reply
@@ -181,7 +185,7 @@ async def test_what_was_taken_while_the_next_server_was_away_waits_and_flush_hur
         await until(lambda: next(administration.messages(Choice())).progress[0].attempts)
     # The next process.
     async with listening(memory, following), running(make(directory, following)):
-        assert administration.flush(Choice(), 1e9)
+        assert administration.flush(Choice(), 1e9).ids
         administration.close()
         await until(lambda: memory.messages and not held(directory))
 
@@ -199,6 +203,103 @@ async def test_it_logs_in_at_the_next_server_over_verified_tls(directory: Path, 
             assert (await send(anEnvelope())).complete
             await until(lambda: memory.messages)
     assert memory.messages[0].session.user == "ann" and memory.messages[0].session.tls
+
+
+# ---- Changed by hand while it sends.
+
+
+@implementer(IMessage)
+class _SlowMessage:
+    """Is stored when it is told to be."""
+
+    def __init__(self, message: Any, texts: list[Deferred[None]]) -> None:
+        self.dataReceived = message.dataReceived
+        self.connectionLost = message.connectionLost
+        self._message = message
+        self._texts = texts
+
+    async def eomReceived(self) -> Any:
+        self._texts.append(Deferred())
+        await self._texts[-1]
+        return await settle(self._message.eomReceived())
+
+
+class Slow(MemoryDelivery):
+    """Says nothing of a sender, or of a text, until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Deferred[None]] = []
+        self.texts: list[Deferred[None]] = []
+        self.slow = True
+
+    def validateFrom(self, session: SessionInfo, envelope: Envelope) -> Any:
+        if not self.slow:
+            return None
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def startMessage(self, session: SessionInfo, envelope: Envelope) -> Any:
+        message: Any = super().startMessage(session, envelope)
+        return _SlowMessage(message, self.texts) if envelope.sender.localPart == "text" else message
+
+    def goOn(self) -> None:
+        self.slow = False
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            each.callback(None)
+
+
+def arrived(memory: MemoryDelivery) -> list[str]:
+    return sorted(str(recipient.address) for message in memory.messages for recipient in message.envelope.recipients)
+
+
+@pytest.mark.parametrize("how", ["drop", "hold"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_taken_out_or_held_while_it_waits_in_the_memory_of_a_running_server_is_not_sent(directory: Path, how: str) -> None:
+    slow = Slow()
+    async with listening(slow) as following:
+        relay = make(directory, following, "networks=127.0.0.0/8&connections=1")
+        async with running(relay), listening(relay) as port, client(port) as send:
+            for number in range(20):
+                assert (await send(anEnvelope("E", f"u{number}@b.test", f"u{number}@c.test", f"u{number}@d.test"))).complete
+            # One is at the server, and the texts of some behind it in the same connection, too. Others wait for their turn.
+            await until(lambda: slow.waiting)
+            administration = Administration(str(directory))
+            done = administration.drop(Choice(domain="b.test")) if how == "drop" else administration.hold(Choice(), held=True)
+            tooLate = len(done.underWay)
+            assert len(done.ids) == 20 and 0 < tooLate <= 8
+            slow.goOn()
+            if how == "hold":
+                await until(lambda: not relay.store._taken)
+                assert len(slow.messages) == tooLate
+                assert len(administration.hold(Choice(), held=False).ids) == 20 - tooLate
+            await until(lambda: not held(directory))
+            administration.close()
+    dropped = 20 - tooLate if how == "drop" else 0
+    count = Counter(address.partition("@")[2] for address in arrived(slow))
+    assert count == {"b.test": 20 - dropped, "c.test": 20, "d.test": 20}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_text_that_is_on_its_way_cannot_be_stopped_and_the_command_says_so(directory: Path) -> None:
+    slow = Slow()
+    slow.goOn()
+    async with listening(slow) as following:
+        relay = make(directory, following)
+        async with running(relay), listening(relay) as port, client(port) as send:
+            await send(anEnvelope("E", "ben@b.test", "cy@c.test", sender="text@client.test"))
+            await until(lambda: slow.texts)
+            (name,) = held(directory)
+            administration = Administration(str(directory))
+            assert administration.drop(Choice(domain="b.test")).underWay == {name: 1}
+            assert administration.hold(Choice(), held=True).underWay == {name: 2}
+            assert administration.drop(Choice()).underWay == {name: 2}
+            administration.close()
+            slow.texts[0].callback(None)
+            await until(lambda: slow.messages and not relay.store._taken)
+            assert relay.store._marks is not None and relay.store._marks.empty
+    assert arrived(slow) == ["ben@b.test", "cy@c.test"] and not held(directory)
 
 
 # ---- One process sends.

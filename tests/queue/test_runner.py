@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from memoryqueue import BUSY, GONE, LOST, NOBODY, OK, World, accepting, addressesOf, refusing, unreachable
+from memoryqueue import BUSY, GONE, LOST, NOBODY, OK, World, accepting, addressesOf, read, refusing, unreachable
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
@@ -490,11 +490,11 @@ def test_what_went_out_in_parts_is_not_sent_again_when_the_rest_is_held() -> Non
     world = World()
     message = world.store.put("a@mx.test", "b@mx.test")
     (call,) = world.sender.open
-    list(call.content.pieces())
+    read(call.content)
     world.store.rows[message.id].message.held = True
-    # The server wanted the second recipient in a transaction of its own.
+    # Another host is to have the message for the second recipient.
     with pytest.raises(Unsendable):
-        list(call.content.pieces())
+        read(call.content)
     call.answer.callback(
         Delivery(
             (
@@ -735,10 +735,19 @@ def test_what_does_not_end_in_time_is_broken_off_and_put_back(log: list[str]) ->
     assert world.store.progress(message).doubt is None and not any(line.startswith("interrupted ") for line in log), "nothing was handed over"
 
 
+def test_what_is_broken_off_before_its_text_was_sent_is_not_doubtful(log: list[str]) -> None:
+    world = World(limits=RunnerLimits(drainTime=30))
+    message = world.store.put("a@mx.test")
+    assert world.sender.calls[0].content.size
+    stopped(world)
+    world.wait(30)
+    assert world.store.progress(message).doubt is None and not world.store.offered
+
+
 def test_what_is_broken_off_after_its_text_was_handed_over_may_come_twice(log: list[str]) -> None:
     world = World(limits=RunnerLimits(drainTime=30))
     message = world.store.put("a@mx.test")
-    list(world.sender.calls[0].content.pieces())
+    read(world.sender.calls[0].content)
     ended = stopped(world)
     world.wait(30)
     assert ended and not world.store.taken and not world.store.handed

@@ -325,11 +325,13 @@ async def test_of_what_a_killed_process_had_in_hand_only_what_it_had_handed_over
     await put(first, anEnvelope("E3"))
     taken = await take(first)
     sent, refused, onHisWay, _ = taken["E1"].progress
-    assert first.handOver(taken["E1"], [sent, refused, onHisWay])
+    assert first.handOver(taken["E1"], taken["E1"].progress)
+    first.textGoes(taken["E1"], [sent, refused, onHisWay])
     first.notTaken(taken["E1"], [refused])
     sent.state = State.SENT
     await first.record(_part(taken["E1"], sent))
     assert first.handOver(taken["E2"], taken["E2"].progress)
+    first.textGoes(taken["E2"], taken["E2"].progress)
     first.putBack(taken["E2"], taken["E2"].progress)
     killed(first)
     assert second.claim() and second.doubtful == 1
@@ -360,6 +362,7 @@ async def test_what_could_not_be_recorded_before_a_stop_is_doubtful_after_it(mak
     await put(first)
     (message,) = (await take(first)).values()
     assert first.handOver(message, message.progress)
+    first.textGoes(message, message.progress)
     first.stopService()
     assert second.claim() and second.doubtful == 1 and doubts(directory) == ["killed"]
 
@@ -371,6 +374,7 @@ async def test_more_than_the_table_holds_is_noted_and_no_room_makes_all_doubtful
     await put(first, anEnvelope("E1", *(f"a{number}@mx.test" for number in range(3000))))
     (message,) = await first.due(1e12, Room(1, 5000, 5000))
     assert first.handOver(message, message.progress)
+    first.textGoes(message, message.progress)
     killed(first)
     assert second.claim() and second.doubtful == 3000 and set(doubts(directory)) == {"killed"}
     second.database.write(lambda connection: connection.execute("UPDATE recipient SET doubt = NULL"))
@@ -384,6 +388,7 @@ async def test_more_than_the_table_holds_is_noted_and_no_room_makes_all_doubtful
     monkeypatch.setattr("os.pwrite", full)
     (message,) = await second.due(1e12, Room(1, 1, 1))
     assert second.handOver(message, message.progress)
+    second.textGoes(message, message.progress)
     second.notTaken(message, message.progress)
     monkeypatch.undo()
     killed(second)
@@ -445,7 +450,7 @@ async def test_what_another_process_hurries_of_a_message_that_is_taken_is_given_
     )
     assert len((await take(store, 2e9))["E1"].progress) == 1
     administration = Administration(str(directory))
-    assert administration.flush(Choice(), 2e9) == ["E1"]
+    assert administration.flush(Choice(), 2e9).ids == ["E1"]
     administration.close()
     assert await store.due(2e9, room(1)) == []
     store._changedByOthers()

@@ -20,7 +20,7 @@ from typing import ClassVar, NamedTuple
 
 from twisted.python import usage
 
-from ..queue.admin import Administration, Choice, NoQueue
+from ..queue.admin import Administration, Choice, Done, NoQueue
 from ..queue.entries import QueuedMessage
 from ..queue.schema import DEFAULT_QUEUE
 from .exitstatus import ExitStatus, fail
@@ -195,17 +195,19 @@ def _drop(administration: Administration, options: QueueOptions) -> Sequence[str
     return _changed(administration, options, what, lambda: administration.drop(options.choice))
 
 
-def _changed(administration: Administration, options: QueueOptions, what: str, change: Callable[[], Sequence[str]]) -> Sequence[str]:
+def _changed(administration: Administration, options: QueueOptions, what: str, change: Callable[[], Done]) -> Sequence[str]:
     """Makes a change and says what it did. Returns the ids that are not there."""
     ids = options.choice.ids or ()
     there = {message.id for message in administration.messages(options.choice)} if ids else set()
     done = change()
     if options["json"]:
-        _printJSON({options["action"]: list(done)})
+        _printJSON({options["action"]: list(done.ids), "underWay": dict(done.underWay)})
     else:
-        for queueId in done:
+        for queueId in done.ids:
             print(f"{queueId} {what}")
-        print(f"{len(done)} {'message' if len(done) == 1 else 'messages'} {what}")
+        for queueId, count in done.underWay.items():
+            print(f"{queueId} is on its way to {count} {'recipient' if count == 1 else 'recipients'} at this moment: that could not be stopped")
+        print(f"{len(done.ids)} {'message' if len(done.ids) == 1 else 'messages'} {what}")
     return [queueId for queueId in ids if queueId not in there]
 
 

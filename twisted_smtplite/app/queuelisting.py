@@ -108,6 +108,8 @@ def _progress(progress: Progress, now: float) -> str:
         words[1] += ", due now" if progress.nextAttempt <= now else f", due in {_span(progress.nextAttempt - now)}"
     if progress.attempts:
         words[1] += f", {progress.attempts} {'attempt' if progress.attempts == 1 else 'attempts'}"
+    if progress.doubt is not None:
+        words[1] += ", may have it already"
     if progress.reply is not None:
         # What no server has said is not put into its mouth.
         who = (f"{progress.host}: " if progress.host else "") if progress.reply.local else f"{progress.host or 'here'} said "
@@ -127,6 +129,7 @@ def _progressJSON(progress: Progress) -> dict[str, object]:
         "stage": progress.stage and progress.stage.value,
         "reply": reply and {"code": reply.code, "enhanced": reply.enhanced, "text": reply.text, "local": reply.local},
         "warned": progress.warned,
+        "doubt": progress.doubt and progress.doubt.value,
     }
 
 

@@ -9,30 +9,35 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 from ..delivery.database import Database, openToRead
 from ..delivery.storing import absolute
 from . import rows
 from .entries import AT_ONCE, QueuedMessage
+from .marks import onTheirWay
 from .schema import MIGRATIONS, bodiesOf, databaseOf, lockOf
+
+T = TypeVar("T")
 
 _ROWS = 100
 """Messages that are looked up at a time: a long transaction of a reader lets the database's log grow."""
 
-# Which messages, as three arguments: ids as JSON or None for all; a domain, one of whose recipients waits, or None for any; likewise.
+# Which messages: ids as JSON or None for all; a domain, one of whose recipients waits, or None for any.
 _CHOSEN = """SELECT id, queueId FROM message
-    WHERE (?1 IS NULL OR queueId IN (SELECT value FROM json_each(?1)))
-    AND (?2 IS NULL OR EXISTS (SELECT 1 FROM recipient WHERE message = id AND domain = ?2 AND state = 'waiting'))"""
+    WHERE (:ids IS NULL OR queueId IN (SELECT value FROM json_each(:ids)))
+    AND (:domain IS NULL OR EXISTS (SELECT 1 FROM recipient WHERE message = id AND domain = :domain AND state = 'waiting'))"""
 _IN_ORDER = f"{_CHOSEN} ORDER BY id"
 # A recipient of whom nothing was heard waits for its turn, or for a time that its sender wants (RFC 4865). One that was put off because its
 # destination could not be reached was not tried, and yet there is a reply.
-_FLUSH = """UPDATE recipient SET nextAttempt = ?4 WHERE message = ?1 AND state = 'waiting' AND reply IS NOT NULL AND nextAttempt > ?3
-    AND (?2 IS NULL OR domain = ?2)"""
+_FLUSH = """UPDATE recipient SET nextAttempt = :soon WHERE message = :message AND state = 'waiting' AND reply IS NOT NULL AND nextAttempt > :now
+    AND (:domain IS NULL OR domain = :domain)"""
 _DROP = "UPDATE recipient SET state = 'dropped' WHERE message = ? AND state = 'waiting' AND domain = ?"
+_IN_DOMAIN = "SELECT message, position FROM recipient WHERE message = ? AND state = 'waiting' AND domain = ?"
 _TOTALS = """SELECT count(*), coalesce(sum(held), 0), coalesce(sum(report), 0), coalesce(sum(size), 0), min(queuedAt),
     coalesce(sum(held = 0 AND nextAttempt <= ?), 0), min(CASE WHEN held = 0 THEN nextAttempt END) FROM message"""
 _DOMAINS = """SELECT domain, count(*), sum(attempts > 0), min(recipient.nextAttempt) FROM recipient WHERE state = 'waiting'
@@ -51,9 +56,21 @@ class Choice(NamedTuple):
     domain: str | None = None
 
     @property
-    def arguments(self) -> tuple[str | None, str | None]:
+    def arguments(self) -> dict[str, str | None]:
         """For the statements."""
-        return None if self.ids is None else json.dumps(list(self.ids)), self.domain and self.domain.lower()
+        return {"ids": None if self.ids is None else json.dumps(list(self.ids)), "domain": self.domain and self.domain.lower()}
+
+
+class Done(NamedTuple):
+    """What a change has done.
+
+    Attributes:
+        ids: the messages that it has changed.
+        underWay: those that a server has got, or gets, the text of at this moment: the change came too late for so many of their recipients.
+    """
+
+    ids: Sequence[str]
+    underWay: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -143,7 +160,8 @@ class Administration:
         """The messages in the order of their arrival; with `held` those that are, or are not. What comes meanwhile may be among them."""
         last = 0
         while some := self._connection.execute(
-            f"{_CHOSEN} AND id > ?3 AND (?4 IS NULL OR held = ?4) ORDER BY id LIMIT ?5", (*choice.arguments, last, held, _ROWS)
+            f"{_CHOSEN} AND id > :last AND (:held IS NULL OR held = :held) ORDER BY id LIMIT {_ROWS}",
+            {**choice.arguments, "last": last, "held": held},
         ).fetchall():
             last = some[-1][0]
             yield from rows.find(self._connection, [queueId for _, queueId in some])
@@ -167,54 +185,70 @@ class Administration:
 
     # ---- Change.
 
-    def flush(self, choice: Choice, now: float) -> list[str]:
-        """Makes recipients due now that were tried before, or put off because nobody could be reached. Returns the ids of their messages."""
+    def flush(self, choice: Choice, now: float) -> Done:
+        """Makes recipients due now that were tried before, or put off because nobody could be reached."""
 
         def write(connection: sqlite3.Connection) -> list[str]:
-            _, domain = choice.arguments
+            arguments = {"domain": choice.arguments["domain"], "now": now, "soon": AT_ONCE}
             found = []
             for number, queueId in connection.execute(_IN_ORDER, choice.arguments).fetchall():
-                if connection.execute(_FLUSH, (number, domain, now, AT_ONCE)).rowcount:
+                if connection.execute(_FLUSH, {**arguments, "message": number}).rowcount:
                     rows.noteEarliest(connection, number)
                     found.append(queueId)
             return found
 
-        return self._write(write)
+        return Done(self._write(write))
 
-    def hold(self, choice: Choice, *, held: bool) -> list[str]:
-        """Holds messages, or releases them. Returns the ids of those for which that is new. What is being sent goes on for this time."""
+    def hold(self, choice: Choice, *, held: bool) -> Done:
+        """Holds messages, or releases them; done are those for which that is new. What is being sent goes on for this time."""
+        found: dict[int, str] = {}
 
-        def write(connection: sqlite3.Connection) -> list[str]:
-            found = connection.execute(f"{_CHOSEN} AND held <> ?3 ORDER BY id", (*choice.arguments, held)).fetchall()
-            connection.executemany("UPDATE message SET held = ? WHERE id = ?", [(held, number) for number, _ in found])
-            return [queueId for _, queueId in found]
+        def write(connection: sqlite3.Connection) -> None:
+            found.update(connection.execute(f"{_CHOSEN} AND held <> :held ORDER BY id", {**choice.arguments, "held": held}))
+            connection.executemany("UPDATE message SET held = ? WHERE id = ?", [(held, number) for number in found])
 
-        return self._write(write)
+        self._write(write)
+        return Done(list(found.values()), self._underWay(found) if held else {})
 
-    def drop(self, choice: Choice) -> list[str]:
-        """Takes messages out, or those of their recipients that wait in a domain. Nobody is told. Returns the ids."""
+    def drop(self, choice: Choice) -> Done:
+        """Takes messages out, or those of their recipients that wait in a domain. Nobody is told."""
         files: list[str] = []
+        those: set[tuple[int, int]] = set()
+        domain = choice.arguments["domain"]
 
-        def write(connection: sqlite3.Connection) -> list[str]:
-            _, domain = choice.arguments
+        def write(connection: sqlite3.Connection) -> dict[int, str]:
             found = connection.execute(_IN_ORDER, choice.arguments).fetchall()
             gone = [queueId for _, queueId in found]
             if domain is not None:
+                for number, _ in found:
+                    those.update(connection.execute(_IN_DOMAIN, (number, domain)))
                 connection.executemany(_DROP, [(number, domain) for number, _ in found])
                 for number, _ in found:
                     rows.noteEarliest(connection, number)
                 gone = [queueId for queueId in gone if rows.isFinished(connection, queueId)]
             files.extend(rows.remove(connection, gone))
-            return [queueId for _, queueId in found]
+            return dict(found)
 
-        return self._write(write, files)
+        found = self._write(write, files)
+        return Done(list(found.values()), self._underWay(found, those if domain is not None else None))
 
-    def _write(self, statements: Callable[[sqlite3.Connection], list[str]], files: list[str] | None = None) -> list[str]:
+    def _underWay(self, found: Mapping[int, str], those: Container[tuple[int, int]] | None = None) -> dict[str, int]:
+        """How many recipients of these messages, or of `those`, are on their way. Asked after a change: whoever is not there by now finds it."""
+        if not self.isRunning:
+            return {}
+        noted = onTheirWay(Path(lockOf(self.directory)).read_bytes())
+        counts: dict[str, int] = {}
+        for number, position in noted.recipients if noted is not None else ():
+            if number in found and (those is None or (number, position) in those):
+                counts[found[number]] = counts.get(found[number], 0) + 1
+        return counts
+
+    def _write(self, statements: Callable[[sqlite3.Connection], T], files: Iterable[str] = ()) -> T:
         """Does the statements, then takes away the files that they have put into `files`."""
         database = Database(self._path, bodiesOf(self.directory), MIGRATIONS)
         try:
             result = database.write(statements)
-            for file in files or ():
+            for file in files:
                 database.removeBody(file)
             return result
         finally:

@@ -141,6 +141,16 @@ class Room(NamedTuple):
     perMessage: int
 
 
+class Way:
+    """Is told how far the text of a message has come. Does nothing with that."""
+
+    def offered(self) -> None:
+        """There is a connection for it. May raise an `Unsendable`, and then it is not sent."""
+
+    def begun(self) -> None:
+        """It goes out from now on. May be called again."""
+
+
 class Store(Protocol):
     """Who keeps the queue. Every Deferred fires in the reactor's thread, and after a change only when that is safe on the disk."""
 
@@ -155,8 +165,8 @@ class Store(Protocol):
     def nextDue(self) -> Deferred[float | None]:
         """The time at which the next recipient that is not taken falls due, in seconds since the epoch; None when there is none."""
 
-    def content(self, message: QueuedMessage, begin: Callable[[], None] = lambda: None) -> Content:
-        """The text, to send it or to quote it; opens its file only when it is read. `begin` is called before each reading of it, and may raise."""
+    def content(self, message: QueuedMessage, way: Way | None = None) -> Content:
+        """The text, to send it or to quote it; opens its file only when it is read."""
 
     def maySend(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
         """False when the message, or one of these recipients, who were taken, has been held or dropped since.
@@ -165,10 +175,13 @@ class Store(Protocol):
         """
 
     def handOver(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
-        """Notes that a server may have the message for these recipients, until `record`, `notTaken` or `putBack` names them.
+        """Notes that the message is on its way to these recipients, until `record`, `notTaken` or `putBack` names them.
 
         The note outlives the process. Answers at once. Returns False where `maySend` would say so, who knows for certain here; then nothing is noted.
         """
+
+    def textGoes(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
+        """Notes also that a server may have the message from now on. Answers at once."""
 
     def notTaken(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
         """No server has the message for these recipients: they are noted no longer."""

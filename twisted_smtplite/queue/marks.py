@@ -16,8 +16,9 @@ _HEADER = 64
 """Octets before the table: a word, and what the machine calls the time since it was started."""
 _SENDING = "sending"
 _UNSURE = b"unsure\n"
-# The number of a message, never 0 where something is noted, and the position of a recipient.
+# The number of a message, never 0 where something is noted, and the position of a recipient; with `_BEGUN` once a server may have the text.
 _ENTRY = Struct("<QQ")
+_BEGUN = 1 << 63
 _FREE = bytes(_ENTRY.size)
 _GROWTH = 1024
 """Entries that are added at a time."""
@@ -30,10 +31,12 @@ class OnTheirWay(NamedTuple):
     Attributes:
         complete: False when there may be others: nobody knows since when the machine runs, or the table could not be written.
         recipients: the numbers of their messages, and their positions there.
+        begun: those of them who may have the message.
     """
 
     complete: bool
     recipients: Sequence[tuple[int, int]]
+    begun: Sequence[tuple[int, int]]
 
 
 class Marks:
@@ -74,6 +77,15 @@ class Marks:
         self._used += 1
         return place
 
+    def begin(self, place: int, number: int, position: int) -> None:
+        """Notes of a recipient who was noted there that the text goes out."""
+        if not place:
+            return
+        try:
+            os.pwrite(self._descriptor, _ENTRY.pack(number, position | _BEGUN), place)
+        except OSError:
+            self._doubt()
+
     def clear(self, place: int) -> None:
         """Forgets what was noted there."""
         if not place:
@@ -109,7 +121,9 @@ def onTheirWay(octets: bytes) -> OnTheirWay | None:
     table = octets[_HEADER:]
     table = table[: len(table) - len(table) % _ENTRY.size]
     found = [(number, position) for number, position in _ENTRY.iter_unpack(table) if number]
-    return OnTheirWay(word == _SENDING and bool(machine) and machine == _machine(), found)
+    begun = [(number, position ^ _BEGUN) for number, position in found if position & _BEGUN]
+    complete = word == _SENDING and bool(machine) and machine == _machine()
+    return OnTheirWay(complete, [(number, position & ~_BEGUN) for number, position in found], begun)
 
 
 def _machine() -> str:

@@ -38,8 +38,8 @@ _EARLIEST = """UPDATE message
 # By this index, and joined in this order, or SQLite would look at all recipients of the message.
 _WAITING = """SELECT 1 FROM recipient INDEXED BY recipientByTime
     WHERE message = (SELECT id FROM message WHERE queueId = ?) AND state = 'waiting' LIMIT 1"""
-_MAY_GO = """SELECT count(*) FROM json_each(?2) CROSS JOIN recipient ON message = ?1 AND position = value
-    WHERE state = 'waiting' AND EXISTS (SELECT 1 FROM message WHERE id = ?1 AND held = 0)"""
+_MAY_GO = """SELECT count(*) FROM json_each(:positions) CROSS JOIN recipient ON message = :message AND position = value
+    WHERE state = 'waiting' AND EXISTS (SELECT 1 FROM message WHERE id = :message AND held = 0)"""
 _DOUBT = "UPDATE recipient SET doubt = ? WHERE message = ? AND position = ? AND state = 'waiting' AND doubt IS NULL"
 _DOUBT_ALL = "UPDATE recipient SET doubt = ? WHERE state = 'waiting' AND nextAttempt <= ? AND doubt IS NULL"
 _FILE = "SELECT file FROM content JOIN message ON message = id WHERE queueId = ? AND file IS NOT NULL"
@@ -192,7 +192,7 @@ def text(connection: sqlite3.Connection, queueId: str) -> tuple[bytes | None, st
 
 def mayGo(connection: sqlite3.Connection, number: int, those: Sequence[Progress]) -> bool:
     """True when the message of this row is there, nobody holds it, and these recipients wait."""
-    (count,) = connection.execute(_MAY_GO, (number, json.dumps([one.position for one in those]))).fetchone()
+    (count,) = connection.execute(_MAY_GO, {"message": number, "positions": json.dumps([one.position for one in those])}).fetchone()
     return bool(count == len(those))
 
 

@@ -19,7 +19,7 @@ from ..model.errors import Unsendable
 from ..model.results import Delivery, PeerReply, Stage
 from . import events
 from .destinations import Destinations
-from .entries import AT_ONCE, Doubt, Progress, QueuedMessage, Room, Store
+from .entries import AT_ONCE, Doubt, Progress, QueuedMessage, Room, Store, Way
 from .hearing import byDoubt, hear
 from .limits import RunnerLimits
 from .recording import Recorder, queueIds
@@ -50,6 +50,28 @@ class Sender(Protocol):
 def byDomain(recipient: Recipient) -> str:
     """The destination where each domain has servers of its own."""
     return recipient.address.domain.lower()
+
+
+class _Way(Way):
+    """Has noted how far a transaction has come, and ends it where somebody wants that."""
+
+    def __init__(self, store: Store, transaction: Transaction) -> None:
+        self._store = store
+        self._transaction = transaction
+
+    def offered(self) -> None:
+        """See `Way`."""
+        transaction = self._transaction
+        if not self._store.handOver(transaction.work.message, transaction.progress):
+            transaction.withdrawn = True
+            raise Unsendable(_WITHDRAWN, Stage.MAIL)
+        transaction.offered = True
+
+    def begun(self) -> None:
+        """See `Way`."""
+        if not self._transaction.begun:
+            self._transaction.begun = True
+            self._store.textGoes(self._transaction.work.message, self._transaction.progress)
 
 
 class Runner:
@@ -351,14 +373,7 @@ class Runner:
     def _send(self, transaction: Transaction, now: float) -> Deferred[Delivery]:
         message = transaction.work.message
         envelope = passedOn(message, [progress.recipient for progress in transaction.progress], now)
-        return self._sender.send(envelope, self._store.content(message, lambda: self._handOver(transaction)))
-
-    def _handOver(self, transaction: Transaction) -> None:
-        """The text is about to go to a server: from now on it may have the message."""
-        if not self._store.handOver(transaction.work.message, transaction.progress):
-            transaction.withdrawn = True
-            raise Unsendable(_WITHDRAWN, Stage.DATA)
-        transaction.handedOver = True
+        return self._sender.send(envelope, self._store.content(message, _Way(self._store, transaction)))
 
     def _tooLate(self, transaction: Transaction) -> None:
         """The time of a message has run out."""
@@ -378,7 +393,7 @@ class Runner:
             return
         now = self._clock.seconds()
         attempts, trouble, host = hear(result, transaction, now)
-        if transaction.handedOver:
+        if transaction.offered:
             self._store.notTaken(work.message, [attempt.progress for attempt in attempts if not mayHave(attempt.outcome)])
         if transaction.withdrawn:
             # But for those who had it before: a message may go out in parts.
@@ -398,7 +413,7 @@ class Runner:
 
     def _interrupted(self, transaction: Transaction) -> None:
         """A transaction was broken off, because the runner has to end."""
-        if not transaction.handedOver:
+        if not transaction.begun:
             self._release(transaction)
             return
         events.interrupted(transaction.work.message, transaction.progress)

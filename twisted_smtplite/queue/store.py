@@ -27,7 +27,7 @@ from ..delivery.databasestoring import DatabaseMessage, DatabaseStorage
 from ..delivery.durable import makeDirectory
 from ..delivery.storing import absolute
 from . import rows
-from .entries import Doubt, NewReport, Progress, QueuedMessage, Room
+from .entries import Doubt, NewReport, Progress, QueuedMessage, Room, Way
 from .marks import Marks, OnTheirWay, onTheirWay
 from .schedule import dueAt
 from .schema import MIGRATIONS, bodiesOf, databaseOf, lockOf
@@ -112,9 +112,9 @@ class QueueStore(DatabaseStorage[Any]):
 
         return self._reading(find)
 
-    def content(self, message: QueuedMessage, begin: Callable[[], None] = lambda: None) -> Content:
+    def content(self, message: QueuedMessage, way: Way | None = None) -> Content:
         """See `entries.Store.content`."""
-        return QueuedText(message, self._textOf, self.database.bodies, begin)
+        return QueuedText(message, self._textOf, self.database.bodies, way or Way())
 
     def maySend(self, message: QueuedMessage, those: Sequence[Progress]) -> bool:
         """See `entries.Store.maySend`."""
@@ -133,6 +133,13 @@ class QueueStore(DatabaseStorage[Any]):
             return True
         self.notTaken(message, new)
         return False
+
+    def textGoes(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
+        """See `entries.Store.textGoes`."""
+        known = self._taken[message.id]
+        if self._marks is not None:
+            for one in those:
+                self._marks.begin(known.places[one.position], known.number, one.position)
 
     def notTaken(self, message: QueuedMessage, those: Sequence[Progress]) -> None:
         """See `entries.Store.notTaken`."""
@@ -203,7 +210,7 @@ class QueueStore(DatabaseStorage[Any]):
         """Notes of recipients that they may have been sent a message by a process that could not record it."""
 
         def write(connection: sqlite3.Connection) -> int:
-            doubtful = rows.doubt(connection, Doubt.KILLED, unclean.recipients) if unclean.recipients else 0
+            doubtful = rows.doubt(connection, Doubt.KILLED, unclean.begun) if unclean.begun else 0
             if not unclean.complete:
                 doubtful += rows.doubtAll(connection, Doubt.POWER, self.clock.seconds())
             return doubtful

@@ -17,7 +17,7 @@ from ..model.results import PeerReply, Stage
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from .entries import QueuedMessage
+    from .entries import QueuedMessage, Way
 
 _UNREADABLE = PeerReply(451, "4.3.0", ("The message cannot be read from the queue",), local=True)
 
@@ -29,16 +29,14 @@ class QueuedText(Content):
         message: which one.
         find: looks up its octets or its file, see `rows.text`.
         bodies: the directory of the file.
-        begin: see `entries.Store.content`.
+        way: is told how far the text has come.
     """
 
     repeatable = True
 
-    def __init__(
-        self, message: QueuedMessage, find: Callable[[str], tuple[bytes | None, str | None, bool] | None], bodies: str, begin: Callable[[], None]
-    ) -> None:
+    def __init__(self, message: QueuedMessage, find: Callable[[str], tuple[bytes | None, str | None, bool] | None], bodies: str, way: Way) -> None:
         self._message = message
-        self._begin = begin
+        self._way = way
         self._find = find
         self._bodies = bodies
         self._loaded: Content | None = None
@@ -46,7 +44,8 @@ class QueuedText(Content):
 
     @property
     def size(self) -> int:
-        """See `Content`."""
+        """See `Content`. Who sends it asks for that when it has a connection, and nothing of it is on its way."""
+        self._way.offered()
         return self._message.size
 
     @property
@@ -66,7 +65,7 @@ class QueuedText(Content):
 
     def pieces(self) -> Iterator[bytes | Deferred[bytes]]:
         """See `Content`. Without a file, or out of a database that cannot be read, it fails for now."""
-        self._begin()
+        self._way.begun()
         return self._content().pieces()
 
     def without(self, *names: str) -> Content:
@@ -75,7 +74,8 @@ class QueuedText(Content):
 
     def _whole(self) -> bytes:
         # To be converted, and then sent.
-        self._begin()
+        self._way.offered()
+        self._way.begun()
         return self._content()._whole()  # noqa: SLF001 - of the same kind
 
     def _content(self) -> Content:
@@ -95,4 +95,4 @@ class QueuedText(Content):
         if octets is not None:
             return Content.of(octets, binary=self.binary)
         utf8 = None if self._message.envelope.smtputf8 else False
-        return Content.of(Path(self._bodies, file or ""), binary=self.binary, size=self.size, eightBit=eightBit, utf8=utf8)
+        return Content.of(Path(self._bodies, file or ""), binary=self.binary, size=self._message.size, eightBit=eightBit, utf8=utf8)

@@ -79,7 +79,8 @@ class Transaction:
         destination: where to.
         progress: theirs.
         began: when it was begun, in seconds since the epoch; 0 while it waits.
-        handedOver: True once a server may have the message.
+        offered: True once there was a connection for it.
+        begun: True once a server may have the message.
         withdrawn: True when somebody has held the message, or taken recipients out, before that.
     """
 
@@ -87,5 +88,6 @@ class Transaction:
     destination: str
     progress: list[Progress]
     began: float = 0.0
-    handedOver: bool = False
+    offered: bool = False
+    begun: bool = False
     withdrawn: bool = False
