@@ -25,6 +25,11 @@ _SHARES = 8
 _makingDirectory = RLock()
 
 
+def absolute(path: str) -> str:
+    """The path as it counts from now on: twistd changes its directory when it goes to the background."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
 class Draft:
     """One file, from its creation under a temporary name until it counts under its final one. Both are in one file system.
 

@@ -18,8 +18,8 @@ from ..interfaces import IMessage
 from ..model.message import Message
 from .base import AcceptingDelivery, DeliveryPlugin
 from .databasestoring import DatabaseMessage, DatabaseStorage
+from .durable import absolute
 from .sqliteschema import INBOX, MIGRATIONS, bodiesOf
-from .storing import absolute
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore

@@ -6,7 +6,6 @@ Knows how a message gets from the reactor to a thread and back, and how much of 
 from __future__ import annotations
 
 import errno
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from ..interfaces import IMessage
 from ..model import replies
 from ..model.reply import Refused, Reply
 from .base import AcceptingDelivery
+from .durable import absolute
 from .groupcommit import GroupCommit
 from .threads import Threads
 
@@ -45,11 +45,6 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FULL = Reply(452, "4.3.1", "Insufficient system storage, try again later")
 
 log = Logger(namespace="smtplite")
-
-
-def absolute(path: str) -> str:
-    """The path as it counts from now on: twistd changes its directory when it goes to the background."""
-    return os.path.abspath(os.path.expanduser(path))
 
 
 class Storage(Service, ABC, Generic[M, R]):

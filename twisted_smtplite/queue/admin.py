@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from ..delivery.database import Database, openToRead
-from ..delivery.storing import absolute
+from ..delivery.durable import absolute
 from . import rows
 from .entries import AT_ONCE, QueuedMessage
 from .marks import onTheirWay

@@ -24,8 +24,7 @@ from twisted.python.failure import Failure
 
 from ..delivery.database import openToRead
 from ..delivery.databasestoring import DatabaseMessage, DatabaseStorage
-from ..delivery.durable import makeDirectory
-from ..delivery.storing import absolute
+from ..delivery.durable import absolute, makeDirectory
 from . import rows
 from .entries import Doubt, NewReport, Progress, QueuedMessage, Room, Way
 from .marks import Marks, OnTheirWay, onTheirWay
