@@ -39,3 +39,8 @@ def test_a_list_without_networks_is_false() -> None:
 def test_what_is_no_network_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Networks([text])
+
+
+def test_the_list_as_text() -> None:
+    assert str(Networks(["127.0.0.1", "unix", "2001:db8::/32"])) == "127.0.0.1/32, 2001:db8::/32, unix"
+    assert str(Networks()) == ""

@@ -178,6 +178,7 @@ def buildServer(options: Options, reactor: IReactorCore, lines: EventLines, inhe
             service.serve(factory, [endpoint], around=around, purpose=port.service.text)
         names = ", ".join(map(_placed, options.deliveries, parts.deliveries))
         _log.info("twisted-smtplite {version} delivers to {deliveries}", version=__version__, deliveries=names)
+        _sayWhoMayRelay(parts)
         try:
             # twistd would do this in the background, where nobody hears of a busy port. It does it again, which changes nothing.
             service.privilegedStartService()
@@ -286,6 +287,20 @@ def _placed(text: str, delivery: object) -> str:
     """A delivery as the log names it: with its path in full when it has one, since a relative path says little of where the mail went."""
     path = getattr(delivery, "path", None)
     return f"{text} ({path})" if isinstance(path, str) and path not in text else text
+
+
+def _sayWhoMayRelay(parts: _Parts) -> None:
+    """Of each relay. One that nobody may use is right, and yet not what anybody wants."""
+    for delivery in parts.deliveries:
+        whoMayRelay: Callable[..., str] | None = getattr(delivery, "whoMayRelay", None)
+        if whoMayRelay is None:
+            continue
+        if who := whoMayRelay(users=parts.authenticator is not None):
+            _log.info("Mail for everywhere is taken of {who}", who=who)
+        else:
+            _log.warn(
+                "Nobody may relay, all mail is refused: add users (--password-file or --auth), or networks (--delivery '...?networks=127.0.0.0/8')"
+            )
 
 
 @contextmanager

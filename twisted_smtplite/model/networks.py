@@ -26,6 +26,9 @@ class Networks:
         # The same few proxies come again and again.
         self.contains = lru_cache(maxsize=256)(self._contains)
 
+    def __str__(self) -> str:
+        return ", ".join([*map(str, self._networks), *(["unix"] if self._unix else [])])
+
     def __bool__(self) -> bool:
         return self._unix or bool(self._networks)
 

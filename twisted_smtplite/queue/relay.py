@@ -72,6 +72,11 @@ class RelayDelivery(AcceptingDelivery, Service):
         self._attempt: Deferred[None] | None = None
         self._again: IDelayedCall | None = None
 
+    def whoMayRelay(self, *, users: bool) -> str:
+        """Who may use it, for the log; empty for nobody. `users`: there are some who can authenticate."""
+        who = ["users who have authenticated"] if users else []
+        return " and ".join([*who, f"clients in {self._networks}"] if self._networks else who)
+
     def validateTo(self, session: SessionInfo, envelope: Envelope, recipient: Recipient) -> Reply | None:
         """Refuses strangers, whoever they say they are: the null reverse-path is no exception (RFC 5321 7.1)."""
         if session.user is None and session.peerHost not in self._networks:
