@@ -6,6 +6,7 @@ import re
 import signal
 import smtplib
 import subprocess
+import sys
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
@@ -47,6 +48,26 @@ def test_nor_does_it_to_a_worker(start: Start, tmp_path: Path) -> None:
     server.send()
     server.wait(lambda: server.log().count("is ready") == 2)
     assert server.stop() == 0
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("way", ["twistd", "twist", "smtplite"])
+def test_a_hangup_that_means_nothing_else_ends_the_server_cleanly(way: str, start: Start, tmp_path: Path) -> None:
+    # Whoever runs the tests may ignore it.
+    heeding = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    server = start([sys.executable, "-c", heeding, *WAYS[way]], "--port", "0", "--listen", "unix:s")
+    with closing(smtplib.SMTP("127.0.0.1", server.port(), local_hostname="client.test", timeout=10)) as client:
+        client.ehlo()
+        client.mail("a@client.test")
+        client.rcpt("b@mx.test")
+        client.putcmd("data")
+        assert client.getreply()[0] == 354
+        server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: "Stopping" in server.log())
+        client.send("hello\r\n.\r\n")
+        assert client.getreply()[0] == 250
+    assert server.process.wait(20) == 0
+    assert not any((tmp_path / name).exists() for name in ("s", "s.lock", "twistd.pid"))
     assert "Traceback" not in server.log()
 
 

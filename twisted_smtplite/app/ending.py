@@ -1,4 +1,4 @@
-"""The end of a server: the signals that ask for it, and the reactor that stops.
+"""The end of a server: the signals that ask for it, SIGHUP where it means nothing else, and the reactor that stops.
 
 Knows that the end comes once, however often and from wherever it is asked for. Must not know what is to be done before it: services do.
 """
@@ -12,6 +12,9 @@ from types import FrameType
 from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
+
+_log = Logger(namespace="smtplite")
 
 
 @contextmanager
@@ -39,12 +42,19 @@ def endOnce(reactor: Any) -> None:
             signal.signal(each, signal.SIG_IGN)
         caught[number](number, frame)
 
+    def hangUp(number: int, frame: FrameType | None) -> None:
+        _log.info("Received SIGHUP, shutting down.")
+        reactor.callFromThread(reactor.stop)
+
     caught: dict[int, Any] = {}
     # Where it does not handle signals, somebody else does.
     if signal.getsignal(signal.SIGTERM) == reactor.sigTerm:
         caught[signal.SIGTERM] = reactor.sigTerm
         if signal.getsignal(signal.SIGINT) in (reactor.sigInt, signal.SIG_DFL):
             caught[signal.SIGINT] = reactor.sigInt
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            # It would end the process without another word, and leave its files behind.
+            caught[signal.SIGHUP] = hangUp
     for each in caught:
         signal.signal(each, end)
 
