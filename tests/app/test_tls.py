@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Generator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from unittest.mock import Mock
 
@@ -375,6 +376,29 @@ def test_sighup_reads_the_files_at_once_even_if_they_look_the_same(tmp_path: Pat
     assert certificates._contexts is not contexts
     certificates.stopService()
     assert handlers[signal.SIGHUP] is signal.SIG_DFL
+
+
+def test_a_reactor_in_a_thread_of_its_own_hears_of_no_signals(tmp_path: Path, clock: Any) -> None:
+    path = write(tmp_path / "a.pem", issue("a.test"))
+    certificates = certificatesOf(path, clock=clock)
+    before = signal.getsignal(signal.SIGHUP)
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            certificates.startService()
+            write(path, issue("b.test"))
+            clock.advance(10)
+            certificates.stopService()
+        except Exception as error:  # noqa: BLE001 - this thread has nobody to raise it to
+            failures.append(error)
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+    assert failures == []
+    assert inUse(certificates) == ["b.test"]
+    assert signal.getsignal(signal.SIGHUP) is before
 
 
 def test_a_worker_whose_supervisor_takes_care_of_sighup_leaves_it_alone(tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -274,8 +275,8 @@ class Certificates(TimerService):
     def startService(self) -> None:
         """Begins to watch the files, and for SIGHUP."""
         super().startService()
-        # Where the signal is ignored, in a worker, somebody else takes care of it.
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # Where the signal is ignored, in a worker, somebody else takes care of it; and only one thread of a process can.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and current_thread() is main_thread():
             self._before = signal.signal(signal.SIGHUP, self._hangUp)
 
     def stopService(self) -> object:
