@@ -469,6 +469,82 @@ def test_very_many_small_messages_go_out_at_once() -> None:
     assert talk.client.pending == 0
 
 
+# What was sent whole has its answer before a connection is given up.
+
+
+def _threeInFlight() -> tuple[_Talk, Deferred[bytes], list[list[Any]], list[Deferred[Any]]]:
+    """The first is sent whole, the second has begun, the third waits; none is answered."""
+    talk = _Talk(_CHUNKING)
+    broken: Deferred[bytes] = Deferred()
+    results: list[list[Any]] = [talk.send(_Text(b"1\r\n"))]
+    sending = [talk.deferred]
+    for text in (_Text(broken, size=3), _Text(b"3\r\n")):
+        results.append(talk.send(text))
+        sending.append(talk.deferred)
+    assert talk.heard().endswith(b"BDAT 3 LAST\r\n")
+    return talk, broken, results, sending
+
+
+@pytest.mark.parametrize("how", ["breaks", "cancelled"])
+def test_what_was_sent_before_a_text_that_breaks_off_has_its_answer(how: str) -> None:
+    talk, broken, results, sending = _threeInFlight()
+    if how == "breaks":
+        broken.errback(OSError("disk"))
+    else:
+        sending[1].cancel()
+    assert isinstance(results[1][0].value, (OSError, CancelledError))
+    assert not (results[0] or results[2] or talk.transport.aborted or talk.client.usable)
+    talk.client.quit()
+    talk.say(b"250 OK\r\n250 OK\r\n")
+    assert not (results[0] or results[2] or talk.transport.aborted)
+    talk.say(b"250 Queued\r\n")
+    assert _replies(results[0][0]) == ["text 250 Queued"]
+    assert isinstance(results[2][0].value, ConnectionFailed)
+    assert talk.transport.aborted
+    assert talk.heard() == b""
+    talk.leave()
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_when_nobody_waits_for_an_answer_any_more_the_connection_ends_at_once(last: int) -> None:
+    talk, _, results, sending = _threeInFlight()
+    sending[1 - last].cancel()
+    # The second is not sent whole, so it is not waited for.
+    assert talk.transport.aborted is (last == 1)
+    sending[last].cancel()
+    assert talk.transport.aborted
+    assert [len(result) for result in results] == [1, 1, 1]
+    talk.leave()
+
+
+def test_an_answer_that_does_not_come_is_waited_for_no_longer_than_usual() -> None:
+    talk, broken, results, _ = _threeInFlight()
+    broken.errback(OSError("disk"))
+    talk.say(b"250 OK\r\n250 OK\r\n")
+    talk.clock.advance(599)
+    assert not talk.transport.aborted
+    talk.clock.advance(2)
+    assert talk.transport.aborted
+    assert _replies(results[0][0]) == ["text 451 4.4.2 timed out waiting for the reply to TEXT"]
+    assert isinstance(results[2][0].value, ConnectionFailed)
+    talk.leave()
+
+
+def test_a_text_that_has_not_begun_when_the_connection_is_given_up_is_not_sent() -> None:
+    talk = _Talk(_CHUNKING, limits=ClientLimits(eagerText=3))
+    first = talk.send(_Text(b"1\r\n"))
+    second = talk.send(_Text(b"longer\r\n"))
+    talk.deferred.cancel()
+    assert not talk.transport.aborted
+    talk.heard()
+    talk.say(b"250 OK\r\n250 OK\r\n250 OK\r\n")
+    assert first[0].complete
+    assert isinstance(second[0].value, CancelledError)
+    assert talk.transport.aborted
+    assert talk.heard() == b""
+    talk.leave()
+
+
 # Users who call from everywhere.
 
 

@@ -212,6 +212,10 @@ class ClientSession:
         self._quitting = True
         return self.advance()
 
+    def halt(self) -> None:
+        """Says nothing more, and begins nothing. Replies are still taken."""
+        self._over = True
+
     def withdraw(self, transaction: Transaction) -> bool:
         """Takes a transaction back. Returns False where it has begun: then only the end of the connection ends it."""
         if transaction not in self._queue:

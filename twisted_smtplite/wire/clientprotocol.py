@@ -91,6 +91,7 @@ class SMTPClient(PatientLineReceiver):
         self._gathered = 0
         self._timer: IDelayedCall | None = None
         self._deadline = 0.0
+        self._parting = ""
         self._over = False
         self._gone = False
         self._whenEnded: list[Deferred[None]] = []
@@ -118,7 +119,8 @@ class SMTPClient(PatientLineReceiver):
         Returns:
             A Deferred of an outcome for each recipient, whatever the server says. It fails with `Unsendable` when the message cannot go to this
             server, and the session goes on; with `ConnectionFailed` when the connection ended before anything of it was answered, so that it
-            may safely be sent elsewhere. Cancelling it ends the connection, unless the message had not begun.
+            may safely be sent elsewhere. Cancelling it ends the connection, unless the message had not begun, once those that were sent whole have
+            their answers.
         """
         deferred: Deferred[Delivery] = Deferred(lambda _: self._cancelled(message))
         if not self.usable:
@@ -268,6 +270,8 @@ class SMTPClient(PatientLineReceiver):
         if isinstance(event, Finished):
             if self._outbox.finished(event.transaction):
                 self._act(self._session.advance())
+            if self._parting:
+                self._partIfDone()
         elif isinstance(event, SendText):
             self._sendText(event.transaction)
         elif isinstance(event, StopText):
@@ -328,11 +332,24 @@ class SMTPClient(PatientLineReceiver):
         assert feed is not None, "it has just ended"
         message = self._outbox.messageOf(feed.transaction)
         self._outbox.forget(message)
-        self._end(local(451, "4.4.2", "the connection was given up: another message's text broke off"))
-        self._cut()
+        self._part("the connection was given up: another message's text broke off")
         if not message.deferred.called:
             # None of those who have just been told has cancelled it.
             message.deferred.errback(failure)
+
+    def _part(self, why: str) -> None:
+        """The connection is to be given up. Nothing more is said; but what was sent whole has its answer first, or nobody knows what became of it."""
+        self._parting = self._parting or why
+        self._stopText()
+        self._session.halt()
+        self._partIfDone()
+        if not (self._over or self._deadline):
+            self._expect()
+
+    def _partIfDone(self) -> None:
+        if not (self._over or self._outbox.awaiting):
+            self._end(local(451, "4.4.2", self._parting))
+            self._cut()
 
     def _stopText(self) -> None:
         feed, self._feed = self._feed, None
@@ -344,7 +361,7 @@ class SMTPClient(PatientLineReceiver):
         if self._outbox.withdraw(message):
             return
         self._outbox.forget(message)
-        self.abort()
+        self._part("the connection was given up")
 
     def _openingCancelled(self, opened: Deferred[SMTPClient]) -> None:
         opened.errback(CancelledError())

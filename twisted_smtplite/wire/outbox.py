@@ -74,6 +74,11 @@ class Outbox:
         """How many messages are not finished."""
         return len(self._pending)
 
+    @property
+    def awaiting(self) -> bool:
+        """True while somebody waits for the answer to a message that was sent whole."""
+        return any(transaction.sent for transaction in self._messages)
+
     def messageOf(self, transaction: Transaction) -> OutgoingMessage:
         """Whose transaction that is."""
         return self._messages[transaction]
