@@ -139,6 +139,37 @@ def test_a_bad_value(way: str, tmp_path: Path) -> None:
     )
 
 
+LATE = """
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+@implementer(IPlugin, IStreamServerEndpointStringParser, IStreamServerEndpoint)
+class Late:
+    prefix = "late"
+    def parseStreamServer(self, reactor, *arguments):
+        self.reactor = reactor
+        return self
+    def listen(self, factory):
+        waiting = Deferred()
+        self.reactor.callLater(0, waiting.errback, RuntimeError("no network"))
+        return waiting
+
+late = Late()
+"""
+
+
+def test_an_endpoint_that_fails_later_ends_the_server_with_a_status_of_failure(start: Callable[..., Server], tmp_path: Path) -> None:
+    plugins = tmp_path / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "late.py").write_text(LATE)
+    server = start(["/usr/bin/env", f"PYTHONPATH={tmp_path}", *WAYS["smtplite"]], "--listen", "late:", "--listen", "late:")
+    assert server.process.wait(20) == 1
+    assert re.findall(r"Cannot listen on .*: (.*)", server.log()) == ["no network"] * 2
+    assert "Traceback" not in server.log()
+
+
 def test_a_busy_port_is_told_before_twistd_goes_into_the_background(busy: int, tmp_path: Path) -> None:
     command = [str(BIN / "twistd"), "smtplite", "--listen", f"tcp:{busy}:interface=127.0.0.1"]
     assert complaint(tmp_path, command) == f"smtplite: --listen tcp:{busy}:interface=127.0.0.1: cannot listen: Address already in use\n"

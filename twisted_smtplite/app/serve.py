@@ -18,7 +18,7 @@ from .ending import interruptible
 from .exitstatus import ExitStatus, fail
 from .log import FORMS, LogStream
 from .options import Options
-from .tap import buildService
+from .tap import ServerService, buildService
 from .worker import carryOut, hearOrder, installReactor
 
 
@@ -34,7 +34,8 @@ def serve(arguments: Sequence[str]) -> None:
     """Runs the server until SIGTERM or SIGINT. The log goes to standard output.
 
     Raises:
-        SystemExit: an option is wrong (64), or something cannot be used (1); one sentence on standard error.
+        SystemExit: an option is wrong (64), or something cannot be used (1); one sentence on standard error. Also where it could not
+            listen after all (1); the log says why.
     """
     options = _ServeOptions()
     try:
@@ -55,6 +56,8 @@ def serve(arguments: Sequence[str]) -> None:
     reactor.addSystemEventTrigger("before", "shutdown", _stopAtOnceNextTime, ending)
     reactor.run()
     stream.flush()
+    if isinstance(service, ServerService) and service.failed:
+        sys.exit(1)
 
 
 def _stopAtOnceNextTime(numbers: Sequence[int]) -> None:

@@ -64,11 +64,15 @@ class ServerService(LoggedService, SMTPService):
         lines: where the message log goes.
         reactor: the reactor.
         arguments: as for `SMTPService`.
+
+    Attributes:
+        failed: whether it ends because it could not listen.
     """
 
     def __init__(self, lines: EventLines, reactor: IReactorCore, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.lines = lines
+        self.failed = False
         self._reactor = reactor
 
     def startService(self) -> None:
@@ -79,6 +83,7 @@ class ServerService(LoggedService, SMTPService):
     def listeningFailed(self, reason: CannotListen) -> None:
         """A server that listens nowhere is of no use: stop."""
         super().listeningFailed(reason)
+        self.failed = True
         stopReactor(self._reactor)
 
     def stopService(self) -> Deferred[None]:
