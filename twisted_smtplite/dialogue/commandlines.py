@@ -78,8 +78,7 @@ def rcptCommand(recipient: Recipient, envelope: Envelope, peer: Peer) -> bytes |
 def _rcptCommand(recipient: Recipient, envelope: Envelope, peer: Peer) -> bytes:
     words = [f"RCPT TO:{_path(recipient.address, utf8=envelope.smtputf8)}"]
     if not envelope.smtputf8 and not words[0].isascii():
-        why = "the message not declared as internationalized" if peer.offers("SMTPUTF8") else "the server does not offer SMTPUTF8"
-        raise unsendable(553, "5.6.7", f"the address is not ASCII, and {why}")
+        raise unsendable(553, "5.6.7", "the address is not ASCII, and the message not declared as internationalized")
     if peer.offers("DSN"):
         words += ["NOTIFY=" + ",".join(sorted(recipient.notify))] if recipient.notify else []
         words += [_orcpt(*recipient.originalRecipient, utf8=envelope.smtputf8)] if recipient.originalRecipient else []

@@ -95,8 +95,8 @@ class Outbox:
         if envelope.body == "8BITMIME" and not self._session.peer.offers("8BITMIME"):
             message.text = message.text.sevenBit()
             message.envelope = replace(envelope, body="7BIT")
-        if envelope.smtputf8 and not self._session.peer.offers("SMTPUTF8") and envelope.sender.localPart.isascii() and not message.text.utf8:
-            # Domains have an ASCII form. Who has none is refused alone.
+        if envelope.smtputf8 and not (self._session.peer.offers("SMTPUTF8") or message.text.utf8 or _onlyInUTF8(envelope)):
+            # Domains have an ASCII form.
             message.envelope = replace(message.envelope, smtputf8=False)
         message.size = message.text.size
         self._pending.add(message)
@@ -183,6 +183,11 @@ class Outbox:
             transaction = self._session.submit(message.envelope, [recipients[index] for index in group], message.size)
             message.open[transaction] = list(group)
             self._messages[transaction] = message
+
+
+def _onlyInUTF8(envelope: Envelope) -> bool:
+    """True where an address has a local part that ASCII cannot spell. Another server may take that."""
+    return not all(address.localPart.isascii() for address in (envelope.sender, *(recipient.address for recipient in envelope.recipients)))
 
 
 def _noRoom(outcome: RecipientOutcome) -> bool:
