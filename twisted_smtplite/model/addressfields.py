@@ -13,8 +13,9 @@ from .text import decodeText
 
 _NAMES = ("Bcc", "Cc", "From", "Reply-To", "Resent-Bcc", "Resent-Cc", "Resent-From", "Resent-Reply-To", "Resent-Sender", "Resent-To", "Sender", "To")
 _CANONICAL = {name.lower().encode(): name for name in _NAMES}
-# RFC 5322 2.2.3, 4.5: a field with its folds; old ones have white space before the colon.
-_FIELD = re.compile(rb"^(" + rb"|".join(_CANONICAL) + rb")[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.MULTILINE | re.IGNORECASE)
+# RFC 5322 2.2.3, 4.5: a field with its folds; old ones have white space before the colon. It begins with the end of the line before it, an octet that
+# is found much faster than the beginning of a line.
+_FIELD = re.compile(rb"\n(" + rb"|".join(_CANONICAL) + rb")[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE)
 
 # An encoded word (RFC 2047 2), a quoted string, a domain literal, the beginning of a comment (RFC 5322 3.2.4, 3.4.1, 3.2.2). An end that is missing
 # is the end of the field. Encoded words come first: some hold quotes.
@@ -26,7 +27,7 @@ _MAILBOX = re.compile(r"([^,;:<]*)(?:<([^>]*)>?)?[^,;:<]*")
 
 def addressFields(section: bytes) -> Iterator[tuple[str, str]]:
     """The fields of a header section that hold addresses, in order: the name as RFC 5322 writes it, and the value, which may still be folded."""
-    return ((_CANONICAL[found[1].lower()], decodeText(found[2])) for found in _FIELD.finditer(section))
+    return ((_CANONICAL[found[1].lower()], decodeText(found[2])) for found in _FIELD.finditer(b"\n" + section))
 
 
 def domains(value: str) -> Iterator[str]:
