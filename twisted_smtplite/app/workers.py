@@ -36,10 +36,10 @@ END_GRACE = 10.0
 
 # Not -m: that would put the current directory, which may be full of mail, in front of the modules' path. A worker finds just what its
 # supervisor finds, a function that --delivery callable: names among it.
-# From a terminal SIGINT and SIGHUP go to all of its processes. The supervisor has them too, and says what is to be done.
+# A terminal or systemd sends signals to all processes. The supervisor has them too, and says what is to be done; SIGUSR1 is about its log file.
 _PROGRAM = """\
 import signal, sys
-for each in (signal.SIGINT, signal.SIGHUP):
+for each in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
     signal.signal(each, signal.SIG_IGN)
 sys.path[:] = sys.argv[1:]
 from twisted_smtplite.app.serve import work
