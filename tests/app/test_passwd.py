@@ -63,7 +63,9 @@ def test_scripts_give_the_password_on_standard_input(path: Path, monkeypatch: py
     ],
 )
 def test_what_is_asked_for_wrongly_has_a_status_of_its_own(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert complaint(arguments) == "64"
+    with pytest.raises(SystemExit) as raised:
+        main(["passwd", *arguments])
+    assert raised.value.code == 64
     assert capsys.readouterr().err == f"smtplite: passwd: {sentence}; --help shows the options\n"
 
 
