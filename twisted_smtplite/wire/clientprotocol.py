@@ -200,8 +200,10 @@ class SMTPClient(PatientLineReceiver):
             return
         if reply is not None:
             self._deadline = 0.0
-            held = self._session.listening
-            self._act(self._session.reply(reply))
+            held = self._feed is not None and self._session.listening
+            events = self._session.reply(reply)
+            if events or self._session.exchange is not None:
+                self._act(events)
             if held and self._feed is not None:
                 # The next chunk has waited for this.
                 self._feed.run()
