@@ -679,6 +679,15 @@ def test_a_lost_reply_is_said_to_make_doubles(log: list[str]) -> None:
     assert any(line.startswith("sent ") and 'again="The server\'s reply to an earlier attempt was lost"' in line for line in log)
 
 
+def test_a_reply_to_the_text_that_says_nothing_leaves_it_open_whether_it_arrived(log: list[str]) -> None:
+    world = World()
+    # 354 where the message should have been taken or refused.
+    world.sender.script = lambda call: call.reply(PeerReply(451, "4.5.0", ("TEXT was answered by: 354",), local=True))
+    world.store.put("a@mx.test")
+    assert world.store.progress(world.store.rows["M1"].message).doubt is Doubt.LOST
+    assert 'again="The server\'s reply was lost: it may have the message"' in log[0]
+
+
 def test_a_lost_reply_is_not_forgotten_when_the_next_attempts_come_to_nothing(log: list[str]) -> None:
     world = World()
     world.sender.script = lambda call: call.reply(LOST)

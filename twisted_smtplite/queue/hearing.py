@@ -15,7 +15,6 @@ from ..model.errors import AuthenticationFailed, SMTPClientError, Unsendable
 from ..model.results import Delivery, PeerReply, RecipientOutcome, Stage
 from . import events
 from .entries import Doubt
-from .verdict import isLost
 from .work import Attempt, Transaction
 
 _BEFORE_MAIL = (Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.TLS, Stage.AUTH)
@@ -101,7 +100,7 @@ def byDoubt(attempts: Sequence[Attempt]) -> dict[str, list[Attempt]]:
     """Attempts by the reason for which a recipient may have, or get, the message twice; empty for none. Asked before they are judged."""
     doubts: dict[str, list[Attempt]] = {}
     for attempt in attempts:
-        reason = _LOST if isLost(attempt.outcome) else ""
+        reason = _LOST if attempt.outcome.uncertain else ""
         if attempt.outcome.accepted and attempt.progress.doubt is not None:
             reason = _DOUBTS[attempt.progress.doubt]
         doubts.setdefault(reason, []).append(attempt)

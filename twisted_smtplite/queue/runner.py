@@ -15,16 +15,16 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from ..model.envelope import Envelope, Recipient
-from ..model.errors import Unsendable
-from ..model.results import Delivery, PeerReply, Stage
+from ..model.results import Delivery
 from . import events
 from .destinations import Destinations
-from .entries import AT_ONCE, Doubt, Progress, QueuedMessage, Room, Store, Way
+from .entries import AT_ONCE, Doubt, Progress, QueuedMessage, Room, Store
 from .hearing import byDoubt, hear
 from .limits import RunnerLimits
 from .recording import Recorder, queueIds
 from .schedule import Schedule, isLate, passedOn
-from .verdict import Judge, mayHave
+from .verdict import Judge
+from .way import TransactionWay
 from .work import Attempt, Transaction, Work
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _SOONEST = 0.1
 """Seconds until the store is asked again that has said of something that it is due, and did not give it."""
 _ROOM_AGAIN = 1.0
 """Seconds after which it is looked again what takes so long, while the memory is full."""
-_WITHDRAWN = PeerReply(451, "4.3.0", ("The message is not to be sent now",), local=True)
 
 
 class Sender(Protocol):
@@ -50,28 +49,6 @@ class Sender(Protocol):
 def byDomain(recipient: Recipient) -> str:
     """The destination where each domain has servers of its own."""
     return recipient.address.domain.lower()
-
-
-class _Way(Way):
-    """Has noted how far a transaction has come, and ends it where somebody wants that."""
-
-    def __init__(self, store: Store, transaction: Transaction) -> None:
-        self._store = store
-        self._transaction = transaction
-
-    def offered(self) -> None:
-        """See `Way`."""
-        transaction = self._transaction
-        if not self._store.handOver(transaction.work.message, transaction.progress):
-            transaction.withdrawn = True
-            raise Unsendable(_WITHDRAWN, Stage.MAIL)
-        transaction.offered = True
-
-    def begun(self) -> None:
-        """See `Way`."""
-        if not self._transaction.begun:
-            self._transaction.begun = True
-            self._store.textGoes(self._transaction.work.message, self._transaction.progress)
 
 
 class Runner:
@@ -368,12 +345,12 @@ class Runner:
             self._release(transaction)
         else:
             self._sending[transaction] = sending = maybeDeferred(self._send, transaction, transaction.began)
-            sending.addBoth(self._answered, transaction)
+            sending.addBoth(self._answered, transaction).addErrback(events.unexpected)
 
     def _send(self, transaction: Transaction, now: float) -> Deferred[Delivery]:
         message = transaction.work.message
         envelope = passedOn(message, [progress.recipient for progress in transaction.progress], now)
-        return self._sender.send(envelope, self._store.content(message, _Way(self._store, transaction)))
+        return self._sender.send(envelope, self._store.content(message, TransactionWay(self._store, transaction)))
 
     def _tooLate(self, transaction: Transaction) -> None:
         """The time of a message has run out."""
@@ -394,10 +371,10 @@ class Runner:
         now = self._clock.seconds()
         attempts, trouble, host = hear(result, transaction, now)
         if transaction.offered:
-            self._store.notTaken(work.message, [attempt.progress for attempt in attempts if not mayHave(attempt.outcome)])
+            self._store.notTaken(work.message, [attempt.progress for attempt in attempts if not attempt.mayHave])
         if transaction.withdrawn:
             # But for those who had it before: a message may go out in parts.
-            attempts = [attempt for attempt in attempts if mayHave(attempt.outcome)]
+            attempts = [attempt for attempt in attempts if attempt.mayHave]
             self._putBackFrom(transaction, [attempt.progress for attempt in attempts])
         suspended = self._destinations.ended(transaction, now, trouble, host)
         # What was sent is judged at once: each moment in which it is not recorded is one in which it could be sent twice. The rest can wait.

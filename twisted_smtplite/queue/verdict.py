@@ -79,7 +79,7 @@ class Judge:
         progress.attempts += 1
         progress.lastAttempt = now
         progress.reply, progress.stage, progress.host = outcome.reply, outcome.stage, host
-        if isLost(outcome):
+        if outcome.uncertain:
             progress.doubt = Doubt.LOST
         if outcome.accepted:
             progress.state = State.SENT
@@ -123,16 +123,6 @@ class Judge:
         asked = now >= deadline(message) and "NEVER" not in (progress.recipient.notify or ())
         status = progress.reply.status if progress.reply is not None and progress.reply.temporary else "4.0.0"
         return _notice(message, progress, Action.DELAYED, "4.4.7" if asked else status, until=schedule.expires(message), asked=asked)
-
-
-def mayHave(outcome: RecipientOutcome) -> bool:
-    """True where the server has taken the message, or may have."""
-    return outcome.accepted or isLost(outcome)
-
-
-def isLost(outcome: RecipientOutcome) -> bool:
-    """True where the server may have taken the message, and its reply never came: to be remembered for as long as it is tried."""
-    return outcome.stage is Stage.TEXT and outcome.reply.local and outcome.reply.status.startswith("4.4.")
 
 
 def _notice(

@@ -33,6 +33,11 @@ class Attempt(NamedTuple):
     extensions: AbstractSet[str]
     time: float
 
+    @property
+    def mayHave(self) -> bool:
+        """True where the server has taken the message, or may have."""
+        return self.outcome.accepted or self.outcome.uncertain
+
 
 @dataclass(slots=True, eq=False)
 class Work:
