@@ -86,7 +86,15 @@ async def test_where_no_thread_can_be_started_mail_is_stored_all_the_same(
     assert visibleNames(store, tmp_path) == set(codes)
 
 
-@pytest.mark.parametrize(("store", "step"), [("maildir", "maildir.commitTogether"), ("sqlite", "databasestoring.commitTogether")])
+@pytest.mark.parametrize(
+    ("store", "step"),
+    [
+        ("maildir", "maildir.commitTogether"),
+        ("sqlite", "databasestoring.commitTogether"),
+        ("maildir", "durable.Draft.sync"),
+        ("sqlite", "durable.Draft.sync"),
+    ],
+)
 @pytest_twisted.ensureDeferred
 async def test_a_fault_of_the_program_leaves_nothing(tmp_path: Path, deliveryOf: Any, store: str, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     delivery = deliveryOf(STORES[store])

@@ -256,12 +256,11 @@ class StoredMessage(Generic[M, R]):
         self._working.chainDeferred(answer)
         try:
             await answer
-        except CancelledError:
+        except Exception as error:
             self._leave()
+            if isinstance(error, self.delivery.failures):
+                raise Refused(self.delivery.refusal(error)) from error
             raise
-        except self.delivery.failures as error:
-            self._leave()
-            raise Refused(self.delivery.refusal(error)) from error
 
     def _leave(self) -> None:
         """Nobody waits for this message any more."""
