@@ -56,3 +56,10 @@ def test_each_key_waits_for_itself_and_the_oldest_is_forgotten() -> None:
         backoff.failed(key)
     assert [backoff.remaining(key) for key in ("a", "b", "c")] == [60, 0, 60]
     assert len(backoff) == 2
+
+
+def test_all_are_forgiven_together() -> None:
+    backoff = Backoff(Clock(), 60, 400, 2)
+    backoff.failed("a")
+    backoff.clear()
+    assert backoff.remaining("a") == 0 and not len(backoff)

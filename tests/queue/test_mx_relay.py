@@ -44,11 +44,12 @@ class Net:
     """The relay, the name server and the mail servers.
 
     Attributes:
-        first, second: what arrived at each of the servers; nobody listens at the third.
-        log: the lines of the queue.
+        port: where the mail servers listen.
+        first, second: what arrived at each of them; nobody listens at the third.
     """
 
-    def __init__(self, relay: Any, names: NameServer, first: MemoryDelivery, second: MemoryDelivery) -> None:
+    def __init__(self, relay: Any, port: int, names: NameServer, first: MemoryDelivery, second: MemoryDelivery) -> None:
+        self.port = port
         self.relay = relay
         self.names = names
         self.first = first
@@ -93,7 +94,7 @@ async def network(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     relay: Any = makeDelivery(f"mx?queue={directory}&hostname=relay.test", reactor)
     relay.startService()
     try:
-        yield Net(relay, names, first, second)
+        yield Net(relay, port, names, first, second)
     finally:
         await relay.stopService()
         for each in listening:
@@ -149,10 +150,20 @@ async def test_a_domain_that_cannot_be_looked_up_for_now_is_tried_again(tmp_path
 
 
 @pytest_twisted.ensureDeferred
-async def test_when_all_hosts_of_a_domain_are_dead_its_mail_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_all_hosts_of_a_domain_are_dead_its_mail_waits_and_flush_has_them_tried_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with network(tmp_path / "queue", monkeypatch) as net:
         net.names.zone.records[b"dead.test"] = [mx(10, "mx3.test")]
         await net.send("ben@dead.test")
         await until(lambda: [one.attempts for message in net.queue for one in message.progress] == [1])
         (one,) = net.queue[0].progress
         assert not one.state.final and one.reply.status == "4.4.1"
+        third = MemoryDelivery()
+        listening = listen(net.port, DEAD, third)
+        administration = Administration(str(tmp_path / "queue"))
+        assert administration.flush(Choice(), reactor.seconds()).ids == ["E1"]
+        administration.close()
+        await until(lambda: not net.queue)
+        assert arrived(third) == ["ben@dead.test"]
+        await listening.stopListening()

@@ -55,6 +55,10 @@ class Backoff:
         if len(self._waits) > self._keys:
             self._waits.popitem(last=False)
 
+    def clear(self) -> None:
+        """Nobody is to be left alone any more."""
+        self._waits.clear()
+
     def succeeded(self, key: Hashable) -> None:
         """The key was tried, and all is well."""
         self._waits.pop(key, None)

@@ -137,6 +137,10 @@ class MXSender:
         """
         return Deferred.fromCoroutine(self._send(envelope, content))
 
+    def leaveNobodyAlone(self) -> None:
+        """Somebody wants all to be tried: also the addresses that could not be reached lately."""
+        self._backoff.clear()
+
     async def _send(self, envelope: Envelope, content: Content) -> Delivery:
         sending = _Sending(envelope)
         domains: dict[str, list[int]] = {}

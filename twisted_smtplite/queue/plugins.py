@@ -73,6 +73,9 @@ lmtp=1             speak LMTP
 class Sending(Sender, Protocol):
     """A sender whose connections can be closed."""
 
+    def hurried(self) -> None:
+        """Servers that are left alone, since they could not be reached, may be tried at once."""
+
     def close(self) -> Deferred[None]:
         """Ends all connections, each after what is on it."""
 
@@ -83,6 +86,7 @@ class _ToDomains:
     def __init__(self, pool: SMTPPool, reactor: Any, hostname: str) -> None:
         sender = MXSender(reactor, pool, MailRoutes(reactor, ownNames=(hostname,)))
         self.send = sender.send
+        self.hurried = sender.leaveNobodyAlone
         self.close = pool.close
 
 
@@ -97,6 +101,9 @@ class _ToOneServer:
     def send(self, envelope: Envelope, content: Content) -> Deferred[Delivery]:
         """See `Sender`."""
         return self._pool.send(self._server, envelope, content)
+
+    def hurried(self) -> None:
+        """See `Sending`: a pool leaves nobody alone."""
 
 
 class _Emptying:
@@ -175,7 +182,16 @@ class _QueueChoices:
 
         def emptying() -> _Emptying:
             sender = sending()
-            runner = Runner(store, sender, reactor, hostname=self.hostname, destination=destination, schedule=self.schedule, limits=limits)
+            runner = Runner(
+                store,
+                sender,
+                reactor,
+                hostname=self.hostname,
+                destination=destination,
+                schedule=self.schedule,
+                limits=limits,
+                hurried=sender.hurried,
+            )
             return _Emptying(runner, sender)
 
         return RelayDelivery(store, emptying, self.networks, domainless=domainless)
@@ -203,7 +219,12 @@ def _makeRelay(argument: str, reactor: IReactorCore) -> RelayDelivery:
 
     # As much as the connections can carry; there are no others to leave room for.
     most = choices.connections * ClientLimits().pipelinedMessages
-    limits = RunnerLimits(inFlight=2 * most, perDestination=most, window=max(RunnerLimits().window, 4 * most))
+    limits = RunnerLimits(
+        inFlight=2 * most,
+        perDestination=most,
+        window=max(RunnerLimits().window, 4 * most),
+        windowRecipients=max(RunnerLimits().windowRecipients, 4 * most),
+    )
     return choices.delivery(reactor, sending, limits, lambda recipient: str(destination), domainless=True)
 
 

@@ -121,7 +121,7 @@ class RelayDelivery(AcceptingDelivery, Service):
         if unclean.complete:
             what = "The process that sent from {path} did not end as it should; of what was on its way {count} recipients may get a message twice"
         else:
-            what = "Nobody knows what was on its way from {path} when the machine stopped; {count} recipients were due, and may get a message twice"
+            what = "It is not known what was on its way from {path} when the machine stopped; {count} recipients were due and may get a message twice"
         _log.warn(what, path=path, count=count)
 
     def _lookAgain(self) -> None:

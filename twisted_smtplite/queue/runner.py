@@ -62,6 +62,7 @@ class Runner:
         destination: where a recipient's mail goes; for a server that gets all mail, always the same.
         schedule: when to try again.
         limits: how much at a time.
+        hurried: called when somebody wants what is left alone to be tried at once.
         draw: gives random numbers from 0 to 1.
         newId: gives names to reports, not used before on this host.
     """
@@ -76,6 +77,7 @@ class Runner:
         destination: Callable[[Recipient], str] = byDomain,
         schedule: Schedule | None = None,
         limits: RunnerLimits | None = None,
+        hurried: Callable[[], None] = lambda: None,
         draw: Callable[[], float] = random.random,
         newId: Callable[[], str] | None = None,
     ) -> None:
@@ -85,6 +87,7 @@ class Runner:
         self._destination = destination
         self._judge = Judge(schedule or Schedule())
         self._limits = limits = limits or RunnerLimits()
+        self._hurried = hurried
         self._draw = draw
         self._destinations = Destinations(limits, draw)
         self._recorder = Recorder(store, clock, hostname, newId or queueIds(), limits, self._recorded, self._settle)
@@ -238,6 +241,7 @@ class Runner:
             destination = self._destinations[transaction.destination]
             if any(progress.nextAttempt <= AT_ONCE for progress in transaction.progress):
                 destination.reopen(now)
+                self._hurried()
             if isLate(message, now):
                 self._tooLate(transaction)
             elif destination.closed(now):
