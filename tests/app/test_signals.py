@@ -40,6 +40,23 @@ def test_a_second_signal_before_the_first_one_has_its_effect_changes_nothing(way
     assert server.log().count("Received SIG") == 1
 
 
+@pytest.mark.parametrize("way", ["twistd", "smtplite"])
+def test_two_signals_at_the_same_time_are_one(way: str, start: Start, tmp_path: Path) -> None:
+    code = (
+        "BOTH = {signal.SIGINT, signal.SIGTERM}\n"
+        "def take(envelope, message):\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, BOTH)\n"
+        "    send(*BOTH)\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, BOTH)\n"
+    )
+    server = start(withModule(tmp_path, code, WAYS[way]), "--port", "0", "--delivery", "callable:ours:take")
+    server.send()
+    # Python takes the lower number first.
+    assert server.process.wait(20) == {"twistd": -signal.SIGINT, "smtplite": 0}[way]
+    assert "Traceback" not in server.log()
+    assert server.log().count("Received SIG") == 1
+
+
 @pytest.mark.slow
 def test_nor_does_it_to_a_worker(start: Start, tmp_path: Path) -> None:
     code = "def take(envelope, message): send(signal.SIGTERM, signal.SIGTERM)\n"

@@ -39,7 +39,7 @@ def endOnce(reactor: Any) -> None:
 
     def end(number: int, frame: FrameType | None) -> None:
         for each in caught:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, unheard)
         caught[number](number, frame)
 
     def hangUp(number: int, frame: FrameType | None) -> None:
@@ -57,6 +57,10 @@ def endOnce(reactor: Any) -> None:
             caught[signal.SIGHUP] = hangUp
     for each in caught:
         signal.signal(each, end)
+
+
+def unheard(number: int, frame: FrameType | None) -> None:
+    """What takes a signal that changes nothing any more. Not SIG_IGN: of one that is there already Python would tell, with a traceback."""
 
 
 def stopReactor(reactor: Any) -> None:

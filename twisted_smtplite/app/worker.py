@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from twisted.python.util import switchUID
 from zope.interface import implementer
 
-from .ending import stopReactor
+from .ending import stopReactor, unheard
 from .exitstatus import fail
 from .log import LogStream
 from .options import Options
@@ -164,7 +164,7 @@ class Commands:
         Whoever wants the end again has only to wait: the supervisor kills what takes too long.
         """
         self._ending = True
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, unheard)
         return self._service.stopService().addBoth(lambda _: self._reactor.removeReader(self))
 
     def fileno(self) -> int:
