@@ -92,7 +92,7 @@ def test_the_status_is_that_of_sysexits_and_a_line_says_why(sink: Sink) -> None:
     done = sendmail(sink, "ben@mx.test", stdin=b"X-Answer: 451 4.3.0\n")
     assert (done.status, done.err) == (75, "sendmail: <ben@mx.test>: 451 4.3.0 As you like\n")
     done = smtplite("sendmail", "-S", "127.0.0.1:1", "ben@mx.test", stdin=HEAD)
-    assert done.status == 75 and done.err.startswith("sendmail: 127.0.0.1: 451 4.4.1 ")
+    assert done.status == 75 and done.err.startswith("sendmail: 127.0.0.1:1: 451 4.4.1 ")
     done = sendmail(sink, "-t", stdin=b"Subject: for nobody\n\n")
     assert (done.status, done.err) == (65, "sendmail: it does not say who is to get it, in To, Cc or Bcc\n")
     assert sink.messages() == []
