@@ -5,8 +5,8 @@ Knows which of both counts. Must not know how header fields are read: that is `c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..client.addressing import fromHeaders
 from ..client.content import Content
@@ -15,8 +15,7 @@ from ..model.address import Address
 from .sending import Letter
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvelopeChoices:
+class EnvelopeChoices(NamedTuple):
     """What the user has said.
 
     Attributes:

@@ -164,9 +164,11 @@ class Outbox:
     def _submitRest(self, message: OutgoingMessage) -> bool:
         """Puts recipients for whom one transaction had no room into another. Returns True if there are such."""
         rest = [index for index, outcome in enumerate(message.outcomes) if outcome is None or _noRoom(outcome)]
+        if not rest:
+            return False
         accepted = sum(1 for outcome in message.outcomes if outcome is not None and outcome.accepted)
         # Only as long as that leads on: it may be today, and not one transaction, that has no room for more.
-        if not (rest and self._session.usable and message.text.repeatable and accepted > message.accepted):
+        if not (self._session.usable and message.text.repeatable and accepted > message.accepted):
             return False
         message.accepted = accepted
         recipients = message.envelope.recipients
