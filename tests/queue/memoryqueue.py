@@ -54,6 +54,7 @@ class MemoryStore:
         self.offered: set[tuple[str, int]] = set()
         self.reports: list[NewReport] = []
         self.records: list[QueuedMessage] = []
+        self.perMessage = 1000
         # The most that were taken at a time.
         self.most = 0
         self.failing = 0
@@ -93,9 +94,9 @@ class MemoryStore:
         if self._fails():
             return fail(OSError("the disk is gone"))
         found = []
-        messages, left, perMessage = room
+        messages, left, self.perMessage = room
         for message in sorted((row.message for row in self.rows.values()), key=lambda message: (-message.envelope.priority, self._next(message))):
-            most = min(perMessage - sum(name == message.id for name, _ in self.taken), left)
+            most = min(self._roomOf(message), left)
             those = [] if message.held else [one for one in self._free(message) if one.nextAttempt <= now]
             if those[: max(0, most)] and messages:
                 messages -= 1
@@ -109,8 +110,11 @@ class MemoryStore:
         least = min((self._next(row.message) for row in self.rows.values()), default=inf)
         return succeed(None if least == inf else least)
 
+    def _roomOf(self, message: QueuedMessage) -> int:
+        return self.perMessage - sum(name == message.id for name, _ in self.taken)
+
     def _next(self, message: QueuedMessage) -> float:
-        return inf if message.held else min((one.nextAttempt for one in self._free(message)), default=inf)
+        return inf if message.held or self._roomOf(message) <= 0 else min((one.nextAttempt for one in self._free(message)), default=inf)
 
     def _free(self, message: QueuedMessage) -> list[Progress]:
         return [one for one in message.progress if not one.state.final and (message.id, one.position) not in self.taken]

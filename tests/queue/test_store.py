@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 
-from twisted_smtplite.delivery.database import openToRead
+from twisted_smtplite.delivery.database import openToRead, openToWrite
 from twisted_smtplite.model.envelope import DeliverBy
 from twisted_smtplite.model.errors import Unsendable
 from twisted_smtplite.model.reply import Reply
@@ -484,6 +484,22 @@ async def test_what_a_dead_process_had_taken_falls_due_again_and_files_without_r
     second.stopService()
     assert set(await take(make())) == {"E1"}
     assert bodies(directory) == [named]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_queue_of_the_first_version_is_brought_to_this_one(make: Any, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "bodies").mkdir(parents=True)
+    old = openToWrite(str(directory / "queue.sqlite"), MIGRATIONS[:1])
+    old.execute(
+        """INSERT INTO message (queueId, envelope, size, eightBit, queuedAt, priority, nextAttempt)
+        VALUES ('OLD', '{"id":"OLD","sender":["ann","client.test"]}', 9, 0, 1e9, 0, 1e9)"""
+    )
+    old.execute("INSERT INTO content VALUES (1, 'text', NULL)")
+    old.execute("INSERT INTO recipient VALUES (1, 0, 'b.test', '{\"address\":[\"ben\",\"b.test\"]}', 'waiting', 1, 1e9, 1e9, NULL, NULL, '', 0)")
+    old.close()
+    (message,) = (await take(make())).values()
+    (ben,) = message.progress
+    assert (message.id, str(ben.recipient.address), ben.attempts, ben.doubt) == ("OLD", "ben@b.test", 1, None)
 
 
 def test_a_queue_of_a_newer_version_is_left_alone(store: QueueStore, directory: Path) -> None:

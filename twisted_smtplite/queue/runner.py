@@ -100,6 +100,8 @@ class Runner:
         self._deadline: IDelayedCall | None = None
         self._stopped: list[Deferred[None]] = []
         self._putBack = 0
+        # When there was nothing that could make room.
+        self._noRoom = 0.0
 
     # ---- Start and stop.
 
@@ -207,14 +209,19 @@ class Runner:
 
     def _makeRoom(self) -> None:
         """The memory is full, and more is due: what waits behind many others goes back, so that it does not hold up who has none before him."""
-        if self._destinations.inFlight < self._limits.inFlight:
-            now = self._clock.seconds()
-            messages, recipients = len(self._active) - self._limits.window // 2, self._taken - self._limits.windowRecipients // 2
-            for transaction in self._destinations.crowd(messages, recipients, now):
-                until = self._destinations[transaction.destination].place(now)
-                for progress in transaction.progress:
-                    self._judge.putOff(transaction.work.message, progress, until, now)
-                self._changed(transaction)
+        now = self._clock.seconds()
+        if self._destinations.inFlight >= self._limits.inFlight or abs(now - self._noRoom) < _ROOM_AGAIN:
+            return
+        messages, recipients = len(self._active) - self._limits.window // 2, self._taken - self._limits.windowRecipients // 2
+        crowd = self._destinations.crowd(messages, recipients, now)
+        if not crowd:
+            # To look costs time, too.
+            self._noRoom = now
+        for transaction in crowd:
+            until = self._destinations[transaction.destination].place(now)
+            for progress in transaction.progress:
+                self._judge.putOff(transaction.work.message, progress, until, now)
+            self._changed(transaction)
 
     # ---- From a message to transactions.
 
