@@ -348,6 +348,15 @@ def test_slow_destinations_never_have_all_slots() -> None:
     assert list(addressesOf(world.sender.open))[-1] == "a@fast.test"
 
 
+def test_a_burst_for_one_fast_server_is_sent_without_a_pause() -> None:
+    world = World(limits=RunnerLimits(inFlight=8, perDestination=4, window=20))
+    messages = [world.store.put("a@mx.test") for _ in range(200)]
+    while world.sender.open:
+        for call in world.sender.open:
+            call.reply(OK)
+    assert all(world.store.states(message) == [State.SENT] for message in messages)
+
+
 def test_what_was_put_off_is_sent_when_its_turn_comes() -> None:
     world = World(limits=RunnerLimits(inFlight=4, perDestination=2, window=10))
     messages = [world.store.put("a@slow.test") for _ in range(60)]
