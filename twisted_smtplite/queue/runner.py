@@ -316,9 +316,12 @@ class Runner:
 
     def _letGo(self, work: Work, count: int) -> None:
         """So many recipients of a message are no longer taken."""
+        half = self._limits.perMessage // 2
+        # Others may have fallen due while there was no room for them.
+        more = work.more or work.taken > half
         work.taken -= count
         self._taken -= count
-        if work.more and work.taken <= self._limits.perMessage // 2:
+        if more and work.taken <= half:
             work.more = False
             self._look()
 
