@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from dataclasses import fields
 from enum import Enum
+from io import StringIO
 from pathlib import Path
 
+from twisted_smtplite.app.cli import main as smtplite
+from twisted_smtplite.app.commands import COMMANDS
 from twisted_smtplite.app.options import Options
-from twisted_smtplite.app.sendoptions import SendOptions
 from twisted_smtplite.client.pool import PoolLimits
 from twisted_smtplite.model import errors
 from twisted_smtplite.model.clientprofile import ClientLimits, TLSUse
@@ -110,16 +114,22 @@ def clauseOrder(clause: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (1000, part) for part in re.findall(r"\w+", clause)]
 
 
-def sendOptions() -> str:
-    """What `smtplite send --help` prints."""
-    options = SendOptions({})
-    return f"```text\n{options.synopsis}\n{options.getUsage(width=110).rstrip()}\n```"
+def helpOf(command: str) -> Callable[[], str]:
+    """What `smtplite COMMAND --help` prints in a wide terminal."""
+
+    def shown() -> str:
+        os.environ["COLUMNS"] = "110"
+        with redirect_stdout(StringIO()) as printed, suppress(SystemExit):
+            smtplite([command, "--help"])
+        return f"```text\n{printed.getvalue().rstrip()}\n```"
+
+    return shown
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "limits": limits,
     "options": options,
-    "sendOptions": sendOptions,
+    **{command: helpOf(command) for command in COMMANDS if command != "serve"},
     "clauses": clauses,
     "clientlimits": fieldsOf(ClientLimits),
     "poollimits": fieldsOf(PoolLimits),

@@ -25,7 +25,7 @@ class ExitStatus(IntEnum):
     DATA = 65
     """A message cannot be sent: it names nobody to send it to, is malformed, or too large for the server (EX_DATAERR)."""
     INPUT = 66
-    """A file cannot be read (EX_NOINPUT)."""
+    """What is to be sent cannot be read (EX_NOINPUT)."""
     NO_USER = 67
     """The server does not know a recipient, or not any more (EX_NOUSER)."""
     UNAVAILABLE = 69

@@ -50,8 +50,9 @@ Hands a message to the server that $SMTPLITE_SERVER names ({clientoptions.DEFAUL
   -N WHEN          ask for reports: never, or success,failure,delay; -R full|hdrs: what they return; -V TEXT: what they name
   -v               show the dialogue
   -bs              do not read a message: join standard input and output to the server
-  -bp, -bi, -q     do nothing: there is no queue, and no aliases
-Other options of sendmail are taken, and mean nothing. SMTPLITE_TLS, SMTPLITE_USER and SMTPLITE_PASSWORD in the environment are for TLS and a login.
+  -bp, -bi, -q     show an empty queue, or do nothing: there is no queue, and there are no aliases
+Other options of sendmail are taken, and mean nothing; other modes, such as -bd, -bt and -bv, and unknown options end with 64.
+SMTPLITE_TLS, SMTPLITE_USER and SMTPLITE_PASSWORD in the environment are for TLS and a login.
 """
 
 

@@ -65,8 +65,9 @@ _REPEATED = ("to",)
 _SYNOPSIS = "Usage: smtplite send [options] FILE|MAILDIR|MBOX|- ..."
 _BEFORE = "Sends messages: files, Maildirs, mboxes, or standard input (-). Bcc fields are taken out where the recipients come from the header fields."
 _BEHIND = (
-    "Ends with 0 when all was accepted; 64: an option is wrong, 65: a message cannot be sent, 66: a file cannot be read, 67: a recipient is unknown, "
-    "77: the login is refused or missing, 69: refused for another reason, or for several; 75: all that failed may be sent again later."
+    "Ends with 0 when all was accepted; 64: an option is wrong, 65: a message cannot be sent, 66: what is to be sent cannot be read, "
+    "67: a recipient is unknown, 77: the login is refused or missing, 69: refused for another reason, or for several; "
+    "75: all that failed may be sent again later."
 )
 
 
