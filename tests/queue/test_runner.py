@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from memoryqueue import BUSY, GONE, LOST, NOBODY, OK, World, accepting, addressesOf, read, refusing, unreachable
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from twisted_smtplite.model.envelope import DeliverBy
 from twisted_smtplite.model.errors import AuthenticationFailed, ConnectionFailed, PeerRefused, Unsendable
 from twisted_smtplite.model.results import Delivery, PeerReply, RecipientOutcome, Stage
-from twisted_smtplite.queue.entries import AT_ONCE, Doubt, QueuedMessage, State
+from twisted_smtplite.queue.entries import AT_ONCE, Doubt, QueuedMessage, Room, State
 from twisted_smtplite.queue.limits import RunnerLimits
 from twisted_smtplite.queue.schedule import Schedule
 
@@ -843,3 +844,28 @@ def test_names_of_reports_are_letters_and_digits_and_differ() -> None:
     names = queueIds()
     made = {names() for _ in range(100)}
     assert len(made) == 100 and all(name.isalnum() for name in made)
+
+
+def test_a_store_that_fails_while_more_is_due_is_not_asked_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(limits=RunnerLimits(inFlight=8, perDestination=8, window=8))
+    for _ in range(20):
+        world.store.put("a@one.test")
+    asked = []
+
+    def due(now: float, room: Room) -> Deferred[Any]:
+        def broken() -> None:
+            raise OSError("the disk is gone")
+
+        asked.append(now)
+        return deferLater(world.clock, 0.001, broken)
+
+    monkeypatch.setattr(world.store, "due", due)
+    for call in world.sender.open[:6]:
+        call.reply(OK)
+    world.wait(10)
+    assert 5 < len(asked) < 30
+    monkeypatch.undo()
+    world.sender.script = accepting
+    for call in world.sender.open:
+        call.reply(OK)
+    world.waitUntil(lambda: not world.store.rows)

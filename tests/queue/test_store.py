@@ -19,6 +19,7 @@ from twisted_smtplite.model.envelope import DeliverBy
 from twisted_smtplite.model.errors import Unsendable
 from twisted_smtplite.model.reply import Reply
 from twisted_smtplite.model.results import PeerReply, Stage
+from twisted_smtplite.queue import rows as statements
 from twisted_smtplite.queue.admin import Administration, Choice
 from twisted_smtplite.queue.entries import Doubt, Progress, QueuedMessage, Room, State
 from twisted_smtplite.queue.schema import MIGRATIONS
@@ -532,3 +533,57 @@ async def test_a_locked_queue_refuses_for_now_and_progress_can_be_recorded_again
     assert len(bodies(directory)) == 1
     await store.record(message, [aReport("R1")])
     assert set(await take(store)) == {"R1"}
+
+
+# ---- Some of a message's recipients are taken, and others are not.
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_comes_back_while_others_are_taken_is_due_at_his_time(store: QueueStore) -> None:
+    await put(store, anEnvelope("E1", "a@one.test", "b@two.test"))
+    message = (await take(store))["E1"]
+    first = message.progress[0]
+    first.nextAttempt = 2e12
+    await store.record(replace(message, progress=[first]))
+    assert await store.nextDue() == 2e12
+    assert await take(store, now=1e12) == {}
+    assert [one.position for one in (await take(store, now=3e12))["E1"].progress] == [0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_comes_back_while_it_is_looked_who_is_due_is_not_forgotten(store: QueueStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await put(store, anEnvelope("E1", "a@one.test", "b@two.test"))
+    message = (await take(store))["E1"]
+    first = message.progress[0]
+    first.nextAttempt = 2e12
+    look = statements.due
+
+    def interrupted(*arguments: Any) -> Any:
+        found = look(*arguments)
+        store.putBack(message, [first])
+        return found
+
+    # Others have changed something, so all are looked at.
+    store._changedByOthers()
+    monkeypatch.setattr(statements, "due", interrupted)
+    assert await take(store) == {}
+    monkeypatch.undo()
+    assert await store.nextDue() == 0.0
+    assert [one.position for one in (await take(store, now=3e12))["E1"].progress] == [0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_others_change_is_noticed_although_the_database_was_opened_anew(
+    store: QueueStore, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twisted_smtplite.queue.store.POLL", 0.01)
+    await put(store)
+    told: list[None] = []
+    store.onChange(lambda: told.append(None))
+    await until(lambda: store._version is not None)
+    # As after a transaction that failed.
+    store.database.disconnect()
+    administration = Administration(str(directory))
+    administration.hold(Choice(), held=True)
+    administration.close()
+    await until(lambda: told)

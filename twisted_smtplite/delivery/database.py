@@ -36,6 +36,9 @@ class Database:
         path: the database, absolute; it is made when missing, for its owner alone.
         bodies: the directory of the files.
         migrations: what makes the tables. One of them is ``content``, with the names of the files in its column ``file``.
+
+    Attributes:
+        openings: how often it has been connected to: SQLite's ``data_version`` counts within one connection.
     """
 
     def __init__(self, path: str, bodies: str, migrations: Migrations) -> None:
@@ -45,6 +48,7 @@ class Database:
         self._inUse = RLock()
         self._connection: sqlite3.Connection | None = None
         self._lock = -1
+        self.openings = 0
 
     def open(self) -> int:
         """Makes the directory and the database when they are missing, and opens it. Returns how many files were cleared.
@@ -57,6 +61,7 @@ class Database:
             if self._connection is not None:
                 return 0
             makeDirectory(self.bodies)
+            self.openings += 1
             if self._lock >= 0:
                 self._connection = openToWrite(self.path, self._migrations)
                 return 0

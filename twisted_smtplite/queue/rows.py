@@ -83,6 +83,7 @@ class Taken:
         following: when the first recipient is due that was not taken, as far as is known.
         more: True when that one was due already, and there was no room.
         places: the positions of those that are taken, and for each what its store makes of it.
+        returns: how often some of them were let go of.
         seen: how often others had changed the queue when it was taken.
     """
 
@@ -90,6 +91,7 @@ class Taken:
     following: float = inf
     more: bool = False
     places: dict[int, int] = field(default_factory=dict)
+    returns: int = 0
     seen: int = 0
 
 

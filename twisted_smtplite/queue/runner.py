@@ -166,6 +166,8 @@ class Runner:
             wait = await self._fetch()
         except Exception:  # noqa: BLE001 - the store fails as it likes, and is asked again
             wait = self._limits.retryStore
+            # Whatever there is to ask for, not before that.
+            self._askAgain = self._more = False
             events.storeFailed(wait, Failure())  # type: ignore[no-untyped-call]
         self._asking = False
         if self._stopping:

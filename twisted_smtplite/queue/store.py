@@ -67,7 +67,7 @@ class QueueStore(DatabaseStorage[Any]):
         self._taking = Lock()
         self._listeners: list[Callable[[], None]] = []
         self._poll: IDelayedCall | None = None
-        self._version: int | None = None
+        self._version: tuple[int, int] | None = None
         self._changes = 0
         self.unclean: OnTheirWay | None = None
         self.doubtful = 0
@@ -87,7 +87,10 @@ class QueueStore(DatabaseStorage[Any]):
         def take(connection: sqlite3.Connection) -> Sequence[QueuedMessage]:
             # In one go: what `record` writes meanwhile comes wholly before or wholly after.
             seen = self._changes
-            found = rows.due(connection, now, room, self._taken.copy())
+            with self._taking:
+                before = {queueId: known.returns for queueId, known in self._taken.items()}
+                taken = self._taken.copy()
+            found = rows.due(connection, now, room, taken)
             with self._taking:
                 for number, message, following in found:
                     known = self._taken.get(message.id)
@@ -95,7 +98,9 @@ class QueueStore(DatabaseStorage[Any]):
                         if not message.progress:
                             continue
                         known = self._taken[message.id] = rows.Taken(number)
-                    known.following, known.more, known.seen = following, message.more, seen
+                    # Those that came back meanwhile may be the next.
+                    isSure = known.returns == before.get(message.id, 0)
+                    known.following, known.more, known.seen = following if isSure else min(following, 0.0), message.more, seen
                     known.places.update((one.position, _UNMARKED) for one in message.progress)
             return [message for _, message, _ in found if message.progress]
 
@@ -158,8 +163,11 @@ class QueueStore(DatabaseStorage[Any]):
             if known is None:
                 # The store was closed meanwhile.
                 return
+            known.returns += 1
             for one in those:
                 self._unmark(known.places.pop(one.position, _UNMARKED))
+                if not one.state.final:
+                    known.following = min(known.following, one.nextAttempt)
             if not known.places:
                 del self._taken[message.id]
 
@@ -295,7 +303,11 @@ class QueueStore(DatabaseStorage[Any]):
     def _look(self) -> None:
         """Asks the database whether another process has changed anything."""
 
-        def found(version: int | Failure) -> None:
+        def ask(connection: sqlite3.Connection) -> tuple[int, int]:
+            # The second one counts within one connection only.
+            return self.database.openings, connection.execute("PRAGMA data_version").fetchone()[0]
+
+        def found(version: tuple[int, int] | Failure) -> None:
             if self._poll is None:
                 return
             self._poll = self.clock.callLater(POLL, self._look)
@@ -305,7 +317,7 @@ class QueueStore(DatabaseStorage[Any]):
                     self._changedByOthers()
 
         # What goes wrong goes wrong for everybody, who say so.
-        self._reading(lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0])).addBoth(found)
+        self._reading(ask).addBoth(found)
 
     def _changedByOthers(self) -> None:
         self._changes += 1
