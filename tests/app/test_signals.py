@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -11,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trustme
 from programs import STATUS, WAYS, Server, starting
 
 from twisted_smtplite.app.workers import commandLine, environment
@@ -128,3 +131,20 @@ def test_a_worker_leaves_signals_that_all_get_to_its_supervisor_before_it_loads_
     monkeypatch.syspath_prepend(str(tmp_path))
     done = subprocess.run(commandLine(), env=environment(), capture_output=True, text=True, check=False)
     assert done.stderr == "[True, True, True]\n"
+
+
+def test_a_hangup_while_the_server_ends_changes_nothing(start: Start, tmp_path: Path) -> None:
+    trustme.CA().issue_cert("mx.test").private_key_and_cert_chain_pem.write_to_path(tmp_path / "mx.pem")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        relay = f"relay:127.0.0.1:{silent.getsockname()[1]}?tls=never&networks=127.0.0.0/8"
+        server = start(WAYS["smtplite"], "--port", "0", "--certificate", str(tmp_path / "mx.pem"), "--delivery", relay)
+        server.send()
+        taken, _ = silent.accept()
+        with taken:
+            server.process.send_signal(signal.SIGTERM)
+            # Of what is on its way it waits for the end.
+            server.wait(lambda: re.search(r"TCP Port \d+ Closed", server.log()))
+            for _ in range(10):
+                server.process.send_signal(signal.SIGHUP)
+                with pytest.raises(subprocess.TimeoutExpired):
+                    server.process.wait(0.1)

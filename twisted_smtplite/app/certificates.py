@@ -282,7 +282,8 @@ class Certificates(TimerService):
     def stopService(self) -> object:
         """Stops watching."""
         before, self._before = self._before, None
-        if before is not None:
+        # Where the process ends, others have taken it.
+        if before is not None and signal.getsignal(signal.SIGHUP) == self._hangUp:
             signal.signal(signal.SIGHUP, before)
         return super().stopService()
 

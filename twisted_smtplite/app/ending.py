@@ -38,8 +38,10 @@ def endOnce(reactor: Any) -> None:
     """From when the reactor runs, the first of the signals stops it, in the way of Twisted, and nothing comes of further ones."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        for each in caught:
-            signal.signal(each, unheard)
+        # SIGHUP may mean something else until then. From now on it would end the process, as soon as nobody hears it any more.
+        for each in (*caught, signal.SIGHUP):
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, unheard)
         caught[number](number, frame)
 
     def hangUp(number: int, frame: FrameType | None) -> None:
