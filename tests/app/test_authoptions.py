@@ -106,6 +106,7 @@ def test_what_needs_users_says_so(arguments: list[str], words: str) -> None:
         (["--password-file", "{users}", "--mechanisms", "NTLM"], "--mechanisms NTLM: there is no mechanism 'NTLM'"),
         (["--password-file", "{users}", "--mechanisms", "CRAM-MD5"], "no checker that was given can serve it"),
         (["--password-file", "/nowhere/users"], "No such file or directory"),
+        (["--auth", "file:/nowhere/users"], "--auth file:/nowhere/users: No such file or directory"),
         (["--auth", "certificate:x"], "--auth certificate: there is no such checker"),
         (["--auth", "ldap:x"], "--auth ldap: there is no such checker"),
         (["--auth", "anonymous"], "this checker knows no passwords"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,14 @@ def test_a_password_is_asked_for_twice(path: Path, monkeypatch: pytest.MonkeyPat
 def test_two_different_passwords_change_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, "hunter2", "hunter3")
     assert complaint([str(path), "tim"]) == f"smtplite: passwd: {path}: the passwords are not the same"
+    assert not path.exists()
+
+
+def test_where_there_is_no_terminal_that_is_said(path: Path) -> None:
+    command = [sys.executable, "-m", "twisted_smtplite", "passwd", str(path), "tim"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True, timeout=30, check=False)
+    sentence = f"smtplite: passwd: {path}: there is no terminal to ask for a password on; --stdin reads it from standard input\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
     assert not path.exists()
 
 

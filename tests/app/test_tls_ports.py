@@ -23,6 +23,7 @@ from twisted_smtplite.app.options import Options
 from twisted_smtplite.app.ports import Kind, checkLMTPEndpoint, portsOf, profileOf
 
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
+_TOGETHER = "--client-ca and --client-certificates request or require go together"
 OWN = ("--self-signed", "--self-signed-directory", "state")
 
 
@@ -44,9 +45,12 @@ def parse(*arguments: str) -> Options:
         (["--certificate", "a", "--self-signed"], "--self-signed makes a certificate where there is none: leave it out, or --certificate"),
         (["--private-key", "a"], "--private-key goes with --certificate"),
         (["--self-signed-directory", "a"], "--self-signed-directory goes with --self-signed"),
-        (["--client-ca", "a"], "--client-ca goes with --client-certificates request or require"),
-        (["--self-signed", "--client-certificates", "require"], "--client-ca goes with --client-certificates request or require"),
-        (["--self-signed", "--client-certificates", "none", "--client-ca", "a"], "--client-ca goes with --client-certificates request or require"),
+        (["--client-ca", "a"], _TOGETHER),
+        (["--self-signed", "--client-certificates", "require"], _TOGETHER),
+        (
+            ["--self-signed", "--client-certificates", "none", "--client-ca", "a"],
+            _TOGETHER,
+        ),
         (
             ["--client-certificates", "request", "--client-ca", "a"],
             "--client-certificates needs a certificate of the server too: --certificate, or --self-signed for development",

@@ -158,6 +158,9 @@ def _checker(text: str, threads: FewThreads) -> object:
         if kind == _OURS:
             # Absolute now: twistd changes its directory when it goes to the background.
             return PasswordFileChecker(PasswordFile(str(Path(argument).expanduser().absolute())), threads)
+        if kind == "file":
+            # It would be a warning, and a checker that knows nobody.
+            Path(argument).open("rb").close()
         checker: Any = strcred.makeChecker(text)
     except strcred.InvalidAuthType:
         raise ValueError(f"--auth {kind}: there is no such checker; --list-auth shows those that there are") from None

@@ -194,11 +194,15 @@ def _makeContext(source: Source, chain: list[x509.Certificate], key: crypto.PKey
         raise ValueError(f"{source.certificate}: {_reason(error)}; are certificate and key of one kind, and strong enough?") from error
     if authority is not None:
         try:
+            # OpenSSL does not say why it cannot open a file.
+            authority.open("rb").close()
             context.load_verify_locations(str(authority))
             # RFC 8446 4.2.4: so a client with several certificates knows which one to show.
             context.load_client_ca(str(authority).encode())
+        except OSError as error:
+            raise UnusableAuthority(f"{authority}: {error.strerror}") from error
         except SSL.Error as error:
-            raise ValueError(f"{authority}: the authorities of clients cannot be read: {_reason(error)}") from error
+            raise UnusableAuthority(f"{authority}: there are no PEM certificates in it ({_reason(error)})") from error
     if clients is ClientCertificates.REQUIRE:
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
     elif clients is ClientCertificates.REQUEST:
@@ -210,6 +214,10 @@ def _reason(error: SSL.Error) -> str:
     """OpenSSL's own words for what is wrong."""
     causes = error.args[0] if error.args else []
     return str(causes[0][-1]) if causes else "OpenSSL does not take it"
+
+
+class UnusableAuthority(ValueError):
+    """The file with the authorities that sign the certificates of clients cannot be used; the text is a sentence that names it."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)

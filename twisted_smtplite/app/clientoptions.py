@@ -38,7 +38,7 @@ ROWS = (
         f"(default $SMTPLITE_SERVER, or {DEFAULT_SERVER})",
     ),
     Row("lmtp", "", "speak LMTP, not SMTP: each recipient gets an answer of its own"),
-    Row("hostname", "NAME", "how this host calls itself (default the computer's name)"),
+    Row("hostname", "NAME", "how this host calls itself (default the computer's name, or its address where that has no domain)"),
 )
 """Options for the server."""
 

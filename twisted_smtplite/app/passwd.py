@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -92,15 +93,23 @@ def _run(options: PasswdOptions) -> None:
     change(options["file"], act)
 
 
+def _ask() -> str:
+    with warnings.catch_warnings():
+        # Where there is no terminal it would read on from standard input.
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            first = getpass.getpass("Password: ")
+            again = getpass.getpass("Password again: ")
+        except (getpass.GetPassWarning, EOFError):
+            raise ValueError("there is no terminal to ask for a password on; --stdin reads it from standard input") from None
+    if again != first:
+        raise ValueError("the passwords are not the same")
+    return first
+
+
 def _password(options: PasswdOptions) -> str:
     """The new password, from where it is to come."""
-    if options["stdin"]:
-        first = sys.stdin.readline().rstrip("\r\n")
-    else:
-        first = getpass.getpass("Password: ")
-        if getpass.getpass("Password again: ") != first:
-            raise ValueError("the passwords are not the same")
-    password = prepare(first)
+    password = prepare(sys.stdin.readline().rstrip("\r\n") if options["stdin"] else _ask())
     if password is None or len(password.encode()) > _LONGEST:
         raise ValueError("a password is 1 to 255 octets without control characters")
     return password

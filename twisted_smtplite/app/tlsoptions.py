@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.python import usage
 
-from .certificates import Certificates, ClientCertificates, sourcesIn
+from .certificates import Certificates, ClientCertificates, UnusableAuthority, sourcesIn
 from .rows import Row
 from .selfsigned import selfSigned, stateDirectory
 
@@ -94,7 +94,7 @@ class TLSOptions(usage.Options):
         if self["require-tls"] and not self.offersTLS:
             raise usage.UsageError("--require-tls needs a certificate: --certificate, or --self-signed for development")
         if (asked in (None, "none")) is not (self["client-ca"] is None):
-            raise usage.UsageError("--client-ca goes with --client-certificates request or require")
+            raise usage.UsageError("--client-ca and --client-certificates request or require go together")
         if self["client-ca"] is not None and not self.offersTLS:
             raise usage.UsageError("--client-certificates needs a certificate of the server too: --certificate, or --self-signed for development")
 
@@ -118,6 +118,8 @@ def makeCertificates(options: TLSOptions, reactor: IReactorCore) -> Certificates
     authority = None if options["client-ca"] is None else Path(options["client-ca"]).expanduser().absolute()
     try:
         return Certificates(sourcesIn(paths, keys), reactor, ClientCertificates(options["client-certificates"] or "none"), authority)
+    except UnusableAuthority as error:
+        raise ValueError(f"--client-ca {error}") from error
     except ValueError as error:
         raise ValueError(f"--certificate: {error}") from error
 

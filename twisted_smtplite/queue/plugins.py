@@ -55,7 +55,8 @@ _SERVER_OPTIONS = {
 }
 _QUEUE_HELP = """queue=DIR          where mail waits, ./queue when left out
 networks=NET,NET   clients that need not authenticate: 192.0.2.0/24, 2001:db8::/32, an address, or unix; none when left out
-hostname=NAME      how this server calls itself when it sends, and in reports; the computer's name when left out
+hostname=NAME      how this server calls itself when it sends, and in reports; when left out the computer's
+                   name, or its address where that has no domain; --hostname is what it is called when it receives
 lifetime=TIME      how long a message is tried, 4d when left out; TIME is a number with s, m, h or d
 warn-after=TIME    when its sender is told that it still waits, 4h when left out
 connections=COUNT  connections to one server at a time, {connections} when left out"""
