@@ -1,10 +1,18 @@
-"""What every test gets: a cure for Hypothesis under pytest-twisted."""
+"""What every test gets: a cure for Hypothesis under pytest-twisted, and signals that are heard."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 
 import pytest
+
+
+def pytest_configure() -> None:
+    # A job in the background of a script ignores SIGINT, one under nohup SIGHUP, and so would all that the tests start.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.hookimpl(wrapper=True)
