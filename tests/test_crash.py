@@ -231,6 +231,8 @@ LINE = b"x" * 76 + b"\r\n"
 def _sendLarge(server: Server, mebi: int, recipients: int = 1) -> None:
     piece = LINE * (MEBI // len(LINE))
     with server.connect() as client:
+        # Gigabytes that come together are a while on their way to a slow disk.
+        client.socket.settimeout(10 * PATIENCE)
         client.begin(recipients)
         for _ in range(mebi):
             client.say(piece)
