@@ -55,6 +55,19 @@ class Server:
             with suppress(smtplib.SMTPServerDisconnected, ConnectionError):
                 client.quit()
 
+    @contextmanager
+    def inFlight(self) -> Generator[None, None, None]:
+        """A message that is on its way meanwhile, and taken when its text ends behind that."""
+        with closing(smtplib.SMTP("127.0.0.1", self.port(), local_hostname="client.test", timeout=10)) as client:
+            client.ehlo()
+            client.mail("a@client.test")
+            client.rcpt("b@mx.test")
+            client.putcmd("data")
+            assert client.getreply()[0] == 354
+            yield
+            client.send("hello\r\n.\r\n")
+            assert client.getreply()[0] == 250
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)

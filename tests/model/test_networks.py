@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twisted_smtplite.model.networks import Networks
+from twisted_smtplite.model.networks import Networks, isAddress
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,13 @@ def test_a_list_without_networks_is_false() -> None:
 def test_what_is_no_network_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Networks([text])
+
+
+@pytest.mark.parametrize(
+    ("host", "is_"), [("192.0.2.1", True), ("2001:db8::1", True), ("mx.test", False), ("192.0.2", False), ("[::1]", False), ("", False)]
+)
+def test_an_address_is_no_name(host: str, is_: bool) -> None:
+    assert isAddress(host) is is_
 
 
 def test_the_list_as_text() -> None:

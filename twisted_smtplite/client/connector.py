@@ -9,7 +9,6 @@ Knows endpoints, and how a host calls itself. Must not know what is sent.
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -19,6 +18,7 @@ from zope.interface import implementer
 from ..dialogue.grammar import parseHeloName
 from ..model.clientprofile import ClientLimits
 from ..model.limits import Limits
+from ..model.networks import isAddress
 from ..wire.client import SMTPClient, Trace, Trust, connect
 
 if TYPE_CHECKING:
@@ -109,15 +109,6 @@ class AddressEndpoint:
             self._address, self._port, self._timeout
         )
         return attempt
-
-
-def isAddress(host: str) -> bool:
-    """True for an IPv4 or IPv6 address, False for a name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def ownName() -> str:

@@ -1,6 +1,6 @@
-"""A list of networks, and whether a client is in one of them.
+"""IP addresses, lists of networks, and whether a client is in one of them.
 
-Knows IPv4 and IPv6 networks, and clients on a unix socket. Must not know what being in the list means.
+Knows IPv4 and IPv6, and clients on a unix socket. Must not know what being in a list means.
 """
 
 from __future__ import annotations
@@ -47,3 +47,12 @@ class Networks:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self._networks)
+
+
+def isAddress(host: str) -> bool:
+    """True for an IPv4 or IPv6 address, False for a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -19,8 +19,9 @@ from twisted.internet.ssl import CertificateOptions
 from zope.interface import implementer
 
 from ..model.idn import asciiDomain
+from ..model.networks import isAddress
 from .tls import endPoint
-from .verification import Verification, isAddress
+from .verification import Verification
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509

@@ -5,13 +5,14 @@ Knows X.509, and what OpenSSL and service_identity find. Must not know who is tr
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+
+from ..model.networks import isAddress
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
@@ -57,15 +58,6 @@ class Verification:
                 verify_certificate_hostname(certificate, self._host)
         except (VerificationError, CertificateError):
             self.refusal = f"the certificate is for {_names(certificate)}, not for {self._host}"
-
-
-def isAddress(host: str) -> bool:
-    """True for an IP address."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _fault(certificate: x509.Certificate, error: int, depth: int) -> str:
