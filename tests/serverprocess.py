@@ -5,6 +5,7 @@ Memory is the peak of the server's resident set as the kernel counts it (VmHWM),
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Nothing here takes this long; it only keeps a broken test from waiting for ever.
@@ -87,6 +88,7 @@ def running(folder: Path, *options: str, under: Sequence[str] = ()) -> Generator
             cwd=folder,
             stdout=output,
             stderr=output,
+            start_new_session=True,
         )
     try:
         end = time.monotonic() + PATIENCE
@@ -96,6 +98,8 @@ def running(folder: Path, *options: str, under: Sequence[str] = ()) -> Generator
         yield Server(process, int(match[1]))
         assert process.poll() in (None, 0, -signal.SIGKILL), log.read_text()
     finally:
-        process.kill()
+        # With what runs it, which would leave it running.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert b"Traceback" not in log.read_bytes(), log.read_text()
